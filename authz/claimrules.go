@@ -1,0 +1,230 @@
+package authz
+
+import (
+	"errors"
+	"strings"
+)
+
+func (c *check) token() bool {
+	claims, err := c.a.Tokens.VerifyToken(c.ctx, c.credential, c.r.Now)
+	if err != nil {
+		if f, is := errors.AsType[*Fault](err); is {
+			return c.object(*f)
+		}
+		return c.object(Fault{Reason: InternalError, Field: FieldToken})
+	}
+	if claims == nil {
+		return c.object(Fault{Reason: InternalError, Field: FieldToken})
+	}
+	c.claims = claims
+	return true
+}
+
+// claimRules applies what the profile says about claims whoever sent them.
+func (c *check) claimRules() bool {
+	t := &c.a.Profile.Token
+	if asid, present, ok := c.formClaim(&t.ASID); !ok {
+		return false
+	} else if present {
+		if _, ok := parseASID(asid); !ok {
+			return c.object(claimFault(ClaimMalformed, t.ASID.Claim, c.claims.find(t.ASID.Claim).Text))
+		}
+	}
+	if _, _, ok := c.formClaim(&t.Organisation); !ok {
+		return false
+	}
+	for i := range c.a.rules {
+		if !c.claimRule(&c.a.rules[i]) {
+			return false
+		}
+	}
+	if t.ScopeClaim != "" {
+		claim := c.claims.find(t.ScopeClaim)
+		switch {
+		case claim == nil:
+			return c.object(claimFault(ClaimMissing, t.ScopeClaim, ""))
+		case claim.Kind != ClaimString || !allScopesKnown(claim.Text, t.Scopes):
+			return c.object(claimFault(ClaimMalformed, t.ScopeClaim, claim.Text))
+		}
+	}
+	if sub := c.claims.find("sub"); sub != nil && sub.Kind == ClaimString {
+		if _, public := after(sub.Text, t.PublicSubjects); public && isVisible(sub.Text) {
+			c.facts.Subject = sub.Text
+		}
+	}
+	return true
+}
+
+// formClaim returns what follows the prefix of a claim that has a form. ok is false
+// after an objection.
+func (c *check) formClaim(f *ClaimForm) (rest string, present, ok bool) {
+	if f.Claim == "" {
+		return "", false, true
+	}
+	claim := c.claims.find(f.Claim)
+	if claim == nil {
+		if f.Required {
+			return "", false, c.object(claimFault(ClaimMissing, f.Claim, ""))
+		}
+		return "", false, true
+	}
+	rest, ok = after(claim.Text, f.Prefixes)
+	if claim.Kind != ClaimString || !ok || rest == "" {
+		return "", true, c.object(claimFault(ClaimMalformed, f.Claim, claim.Text))
+	}
+	return rest, true, true
+}
+
+func (c *check) claimRule(r *ClaimRule) bool {
+	if r.IfPresent != "" && c.claims.find(r.IfPresent) == nil || r.Unless != "" && c.claims.find(r.Unless) != nil {
+		return true
+	}
+	claim := c.claims.find(r.Claim)
+	if claim == nil {
+		if r.Required {
+			return c.object(claimFault(ClaimMissing, r.Claim, ""))
+		}
+		return true
+	}
+	if r.Absent {
+		f := claimFault(ClaimMismatch, r.Claim, claim.Text)
+		if r.IfPresent != "" {
+			f.Other = ClaimField(r.IfPresent)
+		}
+		return c.object(f)
+	}
+	if claim.Kind != ClaimString || claim.Text == "" {
+		return c.object(claimFault(ClaimMalformed, r.Claim, claim.Text))
+	}
+	if len(r.Prefixes) > 0 {
+		if rest, ok := after(claim.Text, r.Prefixes); !ok || rest == "" {
+			return c.object(claimFault(ClaimMalformed, r.Claim, claim.Text))
+		}
+	}
+	if len(r.OneOf) > 0 && !contains(r.OneOf, claim.Text) {
+		return c.object(claimFault(ClaimMalformed, r.Claim, claim.Text))
+	}
+	for _, name := range r.EqualsFirstOf {
+		other := c.claims.find(name)
+		if other == nil {
+			continue
+		}
+		if other.Kind != ClaimString || !sameClaim(claim.Text, other.Text) {
+			f := claimFault(ClaimMismatch, r.Claim, claim.Text)
+			f.Other = ClaimField(name)
+			if !neverEchoed(name) {
+				f.OtherValue = other.Text
+			}
+			return c.object(f)
+		}
+		break
+	}
+	return true
+}
+
+func allScopesKnown(scopes string, known []string) bool {
+	if scopes == "" {
+		return false
+	}
+	for scopes != "" {
+		var scope string
+		scope, scopes, _ = strings.Cut(scopes, " ")
+		if !contains(known, scope) { // "" is none of them: no double blank passes
+			return false
+		}
+	}
+	return true
+}
+
+func hasScope(scopes, want string) bool {
+	for scopes != "" {
+		var scope string
+		if scope, scopes, _ = strings.Cut(scopes, " "); scope == want {
+			return true
+		}
+	}
+	return false
+}
+
+// tied asks whose token it is. A verified token proves that somebody got it from an
+// issuer that we trust; without a tie, whoever finds one could use it. At least one tie
+// must hold, and none may be broken.
+func (c *check) tied() bool {
+	t := &c.a.Profile.Token
+	tied := false
+	asid, present, ok := c.formClaim(&t.ASID)
+	if !ok {
+		return false
+	}
+	if present {
+		claimed, ok := parseASID(asid)
+		if !ok || claimed != c.system.ASID {
+			return c.object(Fault{Reason: ClaimMismatch, Field: ClaimField(t.ASID.Claim), Other: HeaderField(c.a.Profile.Sender.Name),
+				Value: c.claims.find(t.ASID.Claim).Text, OtherValue: c.value[useSender]})
+		}
+		tied = true
+	}
+	if c.claims.HasConfirmation {
+		if c.claims.Confirmation != c.r.Certificate.sha256 {
+			return c.object(Fault{Reason: TokenNotBound, Field: ClaimField("cnf"), Other: FieldFingerprint})
+		}
+		tied = true
+	}
+	client, ok := c.tokenClient()
+	if !ok {
+		return false
+	}
+	if client != "" && contains(c.system.TokenClients, client) {
+		tied = true
+	}
+	if !tied {
+		return c.object(Fault{Reason: TokenNotBound, Field: FieldToken, Other: FieldSystem})
+	}
+	return true
+}
+
+// tokenClient returns the client that the token was issued to, "" if it does not say.
+func (c *check) tokenClient() (client string, ok bool) {
+	for _, name := range [...]string{"azp", "client_id"} {
+		claim := c.claims.find(name)
+		switch {
+		case claim == nil:
+			continue
+		case claim.Kind != ClaimString || claim.Text == "":
+			return "", c.object(claimFault(ClaimMalformed, name, ""))
+		case client != "" && client != claim.Text:
+			return "", c.object(Fault{Reason: ClaimMismatch, Field: ClaimField(name), Other: ClaimField("azp"), Value: claim.Text, OtherValue: client})
+		}
+		client = claim.Text
+	}
+	return client, true
+}
+
+func (c *check) organisation() bool {
+	f := &c.a.Profile.Token.Organisation
+	code, present, ok := c.formClaim(f)
+	if !ok {
+		return false
+	}
+	if present && code != c.system.ODSCode {
+		return c.object(Fault{Reason: ClaimMismatch, Field: ClaimField(f.Claim), Other: FieldSystem, Value: c.claims.find(f.Claim).Text})
+	}
+	return true
+}
+
+// scope compares literally: a wildcard in a token is a scope that nobody knows.
+func (c *check) scope() bool {
+	t := &c.a.Profile.Token
+	if t.ScopeClaim == "" {
+		return true
+	}
+	claim := c.claims.find(t.ScopeClaim)
+	if claim == nil || !hasScope(claim.Text, c.endpoint.Scope) {
+		f := Fault{Reason: ScopeInsufficient, Field: ClaimField(t.ScopeClaim), Other: FieldEndpoint, OtherValue: c.endpoint.Name}
+		if claim != nil {
+			f.Value = claim.Text
+		}
+		return c.object(f)
+	}
+	return true
+}
