@@ -102,7 +102,9 @@ func (c *check) claimRule(r *ClaimRule) bool {
 		}
 	}
 	if len(r.OneOf) > 0 && !contains(r.OneOf, claim.Text) {
-		return c.object(claimFault(ClaimMalformed, r.Claim, claim.Text))
+		f := claimFault(ClaimMalformed, r.Claim, claim.Text)
+		f.OtherValue = r.OneOf[0] // what it should be: the profile's word, no secret
+		return c.object(f)
 	}
 	for _, name := range r.EqualsFirstOf {
 		other := c.claims.find(name)

@@ -80,5 +80,5 @@ func cut(s string) string {
 	for end > maxExcerpt-utf8.UTFMax && !utf8.RuneStart(s[end]) {
 		end--
 	}
-	return s[:end] + "…"
+	return s[:end] + "..."
 }

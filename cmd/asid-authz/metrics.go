@@ -1,0 +1,109 @@
+package main
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"asid-authz/authz"
+	"asid-authz/envoy"
+)
+
+// metrics are the service's. Every label value is from a closed list, and an ASID is
+// never one: what a stranger can choose must not be able to make a time series.
+type metrics struct {
+	registry  *prometheus.Registry
+	allowed   prometheus.Counter
+	denied    []prometheus.Counter // by Reason, bound once: a look-up by label costs more than the decision
+	checks    prometheus.Histogram
+	reloads   *prometheus.CounterVec
+	auditLost prometheus.Counter
+}
+
+// newMetrics registers the metrics that exist whatever the configuration says.
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "asid_authz_decisions_total",
+		Help: "Decisions, by outcome (allow, deny) and Reason (empty for an allow).",
+	}, []string{"decision", "reason"})
+	m.checks = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "asid_authz_check_seconds",
+		Help:    "Time from reading a Check to its decision.",
+		Buckets: []float64{5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1},
+	})
+	m.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "asid_authz_reloads_total",
+		Help: "Changed files, by what they hold and whether they were loaded or refused.",
+	}, []string{"what", "result"})
+	m.auditLost = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "asid_authz_audit_dropped_total",
+		Help: "Records that could not be written. An allow is then denied (audit-unavailable).",
+	})
+	m.registry.MustRegister(decisions, m.checks, m.reloads, m.auditLost,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.allowed = decisions.WithLabelValues("allow", "")
+	for _, reason := range authz.Reasons() {
+		m.denied = append(m.denied, decisions.WithLabelValues("deny", reason.String()))
+	}
+	return m
+}
+
+// count counts a decision.
+func (m *metrics) count(r *envoy.Record) {
+	if r.Decision.Allowed() {
+		m.allowed.Inc()
+	} else {
+		m.denied[r.Decision.Reason()].Inc()
+	}
+	m.checks.Observe(r.Duration.Seconds())
+}
+
+func (m *metrics) reload(what, result string) { m.reloads.WithLabelValues(what, result).Inc() }
+
+// observe registers what is asked for when the metrics are: the state of what is held.
+func (m *metrics) observe(s *service, checks *envoy.Server) {
+	m.registry.MustRegister(&stateCollector{s, checks})
+}
+
+// A stateCollector reads the running generation, whose issuers change with it.
+type stateCollector struct {
+	service *service
+	checks  *envoy.Server
+}
+
+var (
+	mapAge     = prometheus.NewDesc("asid_authz_map_age_seconds", "Time since the interaction map was last known to be the newest.", nil, nil)
+	mapVersion = prometheus.NewDesc("asid_authz_map_version", "Version of the interaction map; 0 if there is none.", nil, nil)
+	mapSystems = prometheus.NewDesc("asid_authz_map_systems", "Accredited systems in the interaction map.", nil, nil)
+	trustAge   = prometheus.NewDesc("asid_authz_trust_age_seconds", "Time since the CA bundle of the client certificates was last read.", nil, nil)
+	keysAge    = prometheus.NewDesc("asid_authz_keys_age_seconds", "Time since the issuer's keys were last known to be the newest.", []string{"issuer"}, nil)
+	panics     = prometheus.NewDesc("asid_authz_panics_total", "Checks that ended in a panic, and were denied (internal-error).", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{mapAge, mapVersion, mapSystems, trustAge, keysAge, panics} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	g := c.service.generation.Load()
+	now := time.Now()
+	status := g.interactions.Status()
+	gauge(mapAge, authz.Age(now, status.Confirmed).Seconds())
+	gauge(mapVersion, float64(status.Version))
+	gauge(mapSystems, float64(status.Systems))
+	_, confirmed := g.trust.Current()
+	gauge(trustAge, authz.Age(now, confirmed).Seconds())
+	for _, k := range g.keys {
+		gauge(keysAge, k.keys.Status().Age(now).Seconds(), k.issuer.Issuer)
+	}
+	to <- prometheus.MustNewConstMetric(panics, prometheus.CounterValue, float64(c.checks.Panics()))
+}

@@ -1,0 +1,154 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// An Authz is one asid-authz process of a mesh.
+type Authz struct {
+	Config  string // path of its configuration file
+	Address string // where Envoy asks it: host:port, or unix:/path
+	Admin   string // host:port of its operators' port
+
+	mesh    *Mesh
+	process *process
+}
+
+// Authz starts another asid-authz of the same configuration: a replica.
+func (m *Mesh) Authz(ctx context.Context) (*Authz, error) {
+	m.mu.Lock()
+	n := len(m.replicas) + 1
+	m.mu.Unlock()
+	a := &Authz{mesh: m, Config: filepath.Join(m.dir, fmt.Sprintf("authz-%d.yaml", n))}
+	if err := a.Start(ctx); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	m.replicas = append(m.replicas, a)
+	m.mu.Unlock()
+	return a, nil
+}
+
+// Start starts the process, for the first time or again, and waits until it is ready. The
+// addresses stay what they were.
+func (a *Authz) Start(ctx context.Context) error {
+	const attempts = 3 // somebody else may take a port between our choice and its use
+	for attempt := 1; ; attempt++ {
+		err := a.start(ctx)
+		if err == nil || attempt == attempts || !strings.Contains(err.Error(), "address already in use") {
+			return err
+		}
+		a.Address, a.Admin = "", ""
+	}
+}
+
+func (a *Authz) start(ctx context.Context) (err error) {
+	if a.Address == "" {
+		if a.Admin, err = freeAddress(); err != nil {
+			return err
+		}
+		if a.mesh.options.Unix {
+			a.Address = "unix:" + strings.TrimSuffix(a.Config, ".yaml") + ".sock"
+		} else if a.Address, err = freeAddress(); err != nil {
+			return err
+		}
+	}
+	text, err := yaml.Marshal(a.mesh.settings(a))
+	if err != nil {
+		return err
+	}
+	if err := writeFiles(a.mesh.dir, map[string][]byte{filepath.Base(a.Config): text}); err != nil {
+		return err
+	}
+	log := strings.TrimSuffix(a.Config, ".yaml") + ".log"
+	a.process, err = start("asid-authz", exec.Command(a.mesh.programs.Authz, "serve", "--config", a.Config), log, log)
+	if err != nil {
+		return err
+	}
+	err = a.process.await(ctx, func() bool {
+		status, _, err := get(ctx, "tcp", a.Admin, "/readyz")
+		return err == nil && status == http.StatusOK
+	})
+	if err != nil {
+		a.process.kill()
+	}
+	return err
+}
+
+// Stop stops the process as an orchestrator does, and waits for its end.
+func (a *Authz) Stop() error { return a.process.stop() }
+
+// Kill ends the process as a crash does.
+func (a *Authz) Kill() { a.process.kill() }
+
+// Hold keeps the process from doing anything, until Release: it is there and never answers.
+func (a *Authz) Hold() error { return a.process.signal(syscall.SIGSTOP) }
+
+// Release lets a held process go on.
+func (a *Authz) Release() error { return a.process.signal(syscall.SIGCONT) }
+
+// Running reports whether the process has not ended.
+func (a *Authz) Running() bool { return a.process.running() }
+
+// Log returns everything that the process wrote, but for the audit log.
+func (a *Authz) Log() string { return a.process.log() }
+
+// Metrics returns the text that Prometheus would scrape.
+func (a *Authz) Metrics(ctx context.Context) (string, error) {
+	status, body, err := get(ctx, "tcp", a.Admin, "/metrics")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("/metrics answered %d", status)
+	}
+	return body, err
+}
+
+// await waits until ready says yes, or the process ends, or too long has passed.
+func (p *process) await(ctx context.Context, ready func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ready() {
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s %s before it was ready\n%s", p.name, p.ended(), p.log())
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not get ready: %w\n%s", p.name, ctx.Err(), p.log())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// get asks an operators' port, on a connection of its own.
+func get(ctx context.Context, network, address, path string) (status int, body string, err error) {
+	client := &http.Client{Timeout: wait, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, network, address)
+		},
+	}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
+	return response.StatusCode, string(text), err
+}

@@ -1,0 +1,126 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"asid-authz/authz/authztest"
+)
+
+// An Edge is an Envoy in front of the mesh's asid-authz and API.
+type Edge struct {
+	Address string // host:port that clients call
+	Config  string // path of its configuration file
+
+	mesh    *Mesh
+	admin   string // path of the Unix socket of its operators' port
+	process *process
+}
+
+// Edge starts an Envoy with the configuration that `asid-authz envoy-config` prints for this
+// mesh, with those changes made, and waits until it takes requests.
+func (m *Mesh) Edge(ctx context.Context, changes ...Change) (*Edge, error) {
+	const attempts = 3 // somebody else may take a port between our choice and its use
+	for attempt := 1; ; attempt++ {
+		e, err := m.startEdge(ctx, changes)
+		if err == nil || attempt == attempts || !strings.Contains(err.Error(), "ddress already in use") {
+			return e, err
+		}
+	}
+}
+
+func (m *Mesh) startEdge(ctx context.Context, changes []Change) (*Edge, error) {
+	m.mu.Lock()
+	m.edgesStarted++
+	base := filepath.Join(m.dir, fmt.Sprintf("envoy-%d", m.edgesStarted))
+	m.mu.Unlock()
+	e := &Edge{mesh: m, Config: base + ".yaml", admin: base + ".sock"}
+	var err error
+	if e.Address, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	text, err := m.envoyConfig(ctx, e.Address, e.admin)
+	if err != nil {
+		return nil, err
+	}
+	if text, err = changed(text, changes); err != nil {
+		return nil, err
+	}
+	if err := writeFiles(m.dir, map[string][]byte{filepath.Base(e.Config): text}); err != nil {
+		return nil, err
+	}
+	e.process, err = start("envoy", exec.Command(m.programs.Envoy, "--config-path", e.Config,
+		"--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"), base+".access.log", base+".log")
+	if err != nil {
+		return nil, err
+	}
+	err = e.process.await(ctx, func() bool {
+		status, _, err := get(ctx, "unix", e.admin, "/ready")
+		return err == nil && status == http.StatusOK
+	})
+	if err != nil {
+		e.process.kill()
+		return nil, err
+	}
+	m.mu.Lock()
+	m.edges = append(m.edges, e)
+	m.mu.Unlock()
+	return e, nil
+}
+
+// envoyConfig returns what the command prints.
+func (m *Mesh) envoyConfig(ctx context.Context, listen, admin string) ([]byte, error) {
+	args := []string{"envoy-config",
+		"--config", m.replicas[0].Config,
+		"--listen", listen,
+		"--admin", "unix:" + admin,
+		"--server-name", m.World.Authority,
+		"--certificate", filepath.Join(m.dir, "server.pem"),
+		"--key", filepath.Join(m.dir, "server.key"),
+		"--client-ca", filepath.Join(m.dir, "client-ca.pem"),
+		"--upstream", m.Upstream.Address,
+	}
+	for _, a := range m.replicas {
+		args = append(args, "--authz", a.Address)
+	}
+	if !m.options.Unix {
+		args = append(args,
+			"--authz-ca", filepath.Join(m.dir, "private-ca.pem"),
+			"--authz-certificate", filepath.Join(m.dir, "edge.pem"),
+			"--authz-key", filepath.Join(m.dir, "edge.key"),
+			"--authz-name", authzName)
+	}
+	return m.programs.Run(ctx, args...)
+}
+
+// Validate lets Envoy say what it thinks of its own configuration, without running it.
+func (e *Edge) Validate(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, e.mesh.programs.Envoy, "--mode", "validate", "--config-path", e.Config).CombinedOutput()
+	return string(out), err
+}
+
+// Client returns a client of the edge that shows the certificate, or none if it is nil.
+func (e *Edge) Client(certificate *authztest.Certificate) *Client {
+	c := &Client{Address: e.Address, ServerName: e.mesh.World.Authority, Roots: e.mesh.identities.roots()}
+	if certificate != nil {
+		shown := certificate.TLS()
+		c.Certificate = &shown
+	}
+	return c
+}
+
+// Stop stops the Envoy and waits for its end.
+func (e *Edge) Stop() error { return e.process.stop() }
+
+// Log returns what the Envoy wrote, its access log included.
+func (e *Edge) Log() string { return e.process.log() }
+
+// Stats returns the Envoy's own counters, as text.
+func (e *Edge) Stats(ctx context.Context) (string, error) {
+	_, body, err := get(ctx, "unix", e.admin, "/stats")
+	return body, err
+}

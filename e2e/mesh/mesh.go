@@ -1,0 +1,225 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"asid-authz/authz/authztest"
+)
+
+// Options are what a mesh may have otherwise than the world says. The zero Options are mutual
+// TLS between Envoy and asid-authz, and nothing else.
+type Options struct {
+	Unix       bool            // a Unix socket between Envoy and asid-authz instead
+	ClientCAs  []*authztest.CA // that are trusted beside the world's
+	DrainDelay time.Duration   // of asid-authz
+}
+
+// A Mesh is the API, an asid-authz or several, and the Envoys in front of them.
+type Mesh struct {
+	World    *authztest.Minted
+	Upstream *Upstream
+
+	programs   *Programs
+	options    Options
+	dir        string
+	identities *identities
+	audit      *audit
+
+	mu           sync.Mutex
+	replicas     []*Authz
+	edges        []*Edge
+	edgesStarted int
+}
+
+// Start starts the API and one asid-authz in that world.
+func (p *Programs) Start(ctx context.Context, world *authztest.Minted, options Options) (m *Mesh, err error) {
+	m = &Mesh{World: world, programs: p, options: options}
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+	if m.dir, err = newDir(); err != nil {
+		return nil, err
+	}
+	m.audit = newAudit(filepath.Join(m.dir, "audit.jsonl"))
+	if m.identities, err = newIdentities(world.Authority); err != nil {
+		return nil, err
+	}
+	if err := m.writeWorld(); err != nil {
+		return nil, err
+	}
+	if m.Upstream, err = startUpstream(); err != nil {
+		return nil, err
+	}
+	if _, err := m.Authz(ctx); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Replica returns the first asid-authz.
+func (m *Mesh) Replica() *Authz { return m.replicas[0] }
+
+// PrivateCA returns the authority that Envoy and asid-authz prove themselves to each other with.
+func (m *Mesh) PrivateCA() *authztest.CA { return m.identities.private }
+
+// Processes returns the ids of the processes that run.
+func (m *Mesh) Processes() (ids []int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.edges {
+		if e.process.running() {
+			ids = append(ids, e.process.pid)
+		}
+	}
+	for _, a := range m.replicas {
+		if a.Running() {
+			ids = append(ids, a.process.pid)
+		}
+	}
+	return ids
+}
+
+// Path returns the path of a file of the mesh's directory, which Close removes.
+func (m *Mesh) Path(name string) string { return filepath.Join(m.dir, name) }
+
+// writeWorld writes what the configuration of asid-authz names.
+func (m *Mesh) writeWorld() error {
+	text, err := m.World.MapText()
+	if err != nil {
+		return err
+	}
+	cas := m.World.CAs()
+	for _, ca := range m.options.ClientCAs {
+		cas = append(cas, ca.PEM()...)
+	}
+	files := m.identities.files()
+	files["map.yaml"] = []byte(text)
+	files["client-ca.pem"] = cas
+	if m.World.ProfileText != "" {
+		files["profile.yaml"] = []byte(m.World.ProfileText)
+	}
+	for name, issuer := range m.World.Issuers {
+		files["jwks-"+name+".json"] = issuer.JWKS()
+	}
+	return writeFiles(m.dir, files)
+}
+
+// settings returns the configuration of one asid-authz.
+func (m *Mesh) settings(a *Authz) node {
+	w := m.World
+	listen := node{"unix": node{"path": strings.TrimPrefix(a.Address, "unix:")}}
+	if !m.options.Unix {
+		listen = node{"tcp": node{"address": a.Address, "tls": node{
+			"certificate": "authz.pem", "key": "authz.key", "client_ca": "private-ca.pem", "client_names": []string{edgeName},
+		}}}
+	}
+	profile := node{"base": w.Base, "rules_off": w.RulesOff}
+	if w.ProfileText != "" {
+		profile["file"] = "profile.yaml"
+	} else {
+		profile["name"] = w.Profile
+	}
+	binding := node{}
+	mode, name, asid := w.BindingNames()
+	for key, value := range map[string]string{"mode": mode, "name": name, "asid": asid} {
+		if value != "" {
+			binding[key] = value
+		}
+	}
+	var receivers []string
+	for _, r := range w.Receivers {
+		receivers = append(receivers, r.String())
+	}
+	var issuers []node
+	for _, i := range w.World.Issuers {
+		issuers = append(issuers, node{
+			"issuer": i.Issuer, "audiences": i.Audiences, "algorithms": i.Algorithms,
+			"keys": node{"file": "jwks-" + i.Name + ".json"},
+		})
+	}
+	return node{
+		"listen":    listen,
+		"admin":     node{"address": a.Admin},
+		"profile":   profile,
+		"receivers": receivers,
+		"binding":   binding,
+		"issuers":   issuers,
+		"map":       node{"source": "file", "file": "map.yaml"},
+		"trust":     node{"client_ca": "client-ca.pem"},
+		"audit":     node{"output": "file", "file": "audit.jsonl"},
+		"limits":    node{"drain_delay": m.options.DrainDelay.String()},
+	}
+}
+
+// SetMap replaces the map file, as a publisher does.
+func (m *Mesh) SetMap(text string) error { return replaceFile(m.Path("map.yaml"), []byte(text)) }
+
+// Record waits for the audit record of that decision.
+func (m *Mesh) Record(decisionID string) (Record, error) { return m.audit.find(decisionID) }
+
+// Records returns every audit record but the first n, in their order.
+func (m *Mesh) Records(n int) ([]Record, error) { return m.audit.since(n) }
+
+// Outputs returns everything that the processes wrote, by file: what they log, and the audit
+// log.
+func (m *Mesh) Outputs() (map[string]string, error) {
+	outputs := map[string]string{}
+	for _, pattern := range []string{"*.log", "*.jsonl"} {
+		files, err := filepath.Glob(m.Path(pattern))
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return nil, err
+			}
+			outputs[filepath.Base(file)] = string(text)
+		}
+	}
+	return outputs, nil
+}
+
+// Log returns the end of what every process wrote, for people to read after a failure.
+func (m *Mesh) Log() string {
+	log := ""
+	for _, e := range m.edges {
+		log += e.Log()
+	}
+	for _, a := range m.replicas {
+		log += a.Log()
+	}
+	return log
+}
+
+// Close ends every process, in the order in which requests reach them, and removes the
+// directory. The error says which of them did not end as it should.
+func (m *Mesh) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []error
+	for _, e := range m.edges {
+		all = append(all, e.Stop())
+	}
+	for _, a := range m.replicas {
+		all = append(all, a.Stop())
+	}
+	if m.Upstream != nil {
+		m.Upstream.close()
+	}
+	if m.dir != "" {
+		if err := os.RemoveAll(m.dir); err != nil {
+			all = append(all, fmt.Errorf("removing what the mesh wrote: %w", err))
+		}
+	}
+	return errors.Join(all...)
+}

@@ -1,0 +1,323 @@
+package envoy_test
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"asid-authz/authz"
+	"asid-authz/authz/authztest"
+	"asid-authz/envoy"
+)
+
+// TestCheck runs the corpus through the gRPC edge: a real client, a real server, and
+// CheckRequests as Envoy fills them, in both forms in which it can send headers.
+func TestCheck(t *testing.T) {
+	corpus, err := authztest.Load("../authz/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, world := range corpus.Worlds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := time.Now()
+			minted, err := world.Mint(now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config, err := minted.Config(now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			edge := newEdge(t, config)
+			for _, c := range corpus.In(name) {
+				for form, fill := range map[string]func(*authv3.CheckRequest, *authz.Request){"header_map": rawHeaders, "headers": joinedHeaders} {
+					t.Run(c.File+"/"+form, func(t *testing.T) {
+						edge.play(t, minted, c, fill)
+					})
+				}
+			}
+		})
+	}
+}
+
+// An edge is a Server behind a real gRPC connection, and what it recorded.
+type edge struct {
+	client  authv3.AuthorizationClient
+	profile authz.Profile
+
+	mu      sync.Mutex
+	records map[string]recorded // by decision id
+}
+
+type recorded struct {
+	reason, outcome string
+	fields          map[string]any
+}
+
+func newEdge(t *testing.T, config authz.Config) *edge {
+	t.Helper()
+	authorizer, err := authz.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := envoy.NewRules(authorizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &edge{profile: config.Profile, records: map[string]recorded{}}
+	server := grpc.NewServer()
+	authv3.RegisterAuthorizationServer(server, envoy.NewServer(func() *envoy.Rules { return rules }, e.record))
+	listener := bufconn.Listen(1 << 20)
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	conn, err := grpc.NewClient("passthrough:edge", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(dialer(listener)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	e.client = authv3.NewAuthorizationClient(conn)
+	return e
+}
+
+func (e *edge) record(r *envoy.Record) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	kept := recorded{reason: r.Reason(), outcome: r.Outcome(), fields: map[string]any{}}
+	for _, f := range r.Fields() {
+		if s, is := f.Value.(string); is {
+			f.Value = strings.Clone(s)
+		}
+		kept.fields[f.Name] = f.Value
+	}
+	e.records[strings.Clone(r.DecisionID)] = kept
+	return nil
+}
+
+func (e *edge) play(t *testing.T, minted *authztest.Minted, c *authztest.Case, fill func(*authv3.CheckRequest, *authz.Request)) {
+	t.Helper()
+	now := time.Now()
+	r, err := minted.Request(c, &e.profile, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := minted.Certificate(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := checkRequest(r)
+	if certificate != nil {
+		message.Attributes.Source.Certificate = escape(certificate.PEM())
+	}
+	fill(message, r)
+	response, err := e.client.Check(t.Context(), message)
+	if err != nil {
+		t.Fatalf("a gRPC error would hand the outcome to failure_mode_allow: %v", err)
+	}
+	want := c.Want
+	if http := message.Attributes.Request.Http; http.HeaderMap == nil && http.Path != r.Target {
+		// In this form the bad byte has become a "!" before we see it, which is a legal
+		// one: the path is then an unknown endpoint's.
+		want.Reason = authz.EndpointUnknown
+	}
+	e.judge(t, c, want, response)
+}
+
+// judge holds the answer and the record against what the case wants.
+func (e *edge) judge(t *testing.T, c *authztest.Case, want authztest.Want, response *authv3.CheckResponse) {
+	t.Helper()
+	explain := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("%s\n  "+format, append([]any{c.Why}, args...)...)
+	}
+	metadata := response.GetDynamicMetadata().AsMap()
+	id, _ := metadata["decision_id"].(string)
+	e.mu.Lock()
+	record, found := e.records[id]
+	e.mu.Unlock()
+	if !found {
+		explain("no record has the decision id %q of the metadata", id)
+		return
+	}
+	got := authztest.Want{Kind: authztest.WantDeny}
+	switch allowed := response.GetStatus().GetCode() == int32(codes.OK); {
+	case response.GetStatus() == nil:
+		explain("no status: Envoy would let it through")
+	case allowed != (response.GetOkResponse() != nil) || allowed != (record.outcome == "allow") || metadata["decision"] != record.outcome:
+		explain("status %v, %T, record %q and metadata %q disagree", response.GetStatus().GetCode(), response.GetHttpResponse(), record.outcome, metadata["decision"])
+	case allowed:
+		headers := values(t, response.GetOkResponse().GetHeaders())
+		got = authztest.Want{Kind: authztest.WantAllow, Endpoint: headers["x-asid-endpoint"], Interaction: headers["x-asid-interaction-id"]}
+		identified(t, response.GetOkResponse(), headers, record, id)
+	default:
+		got.Reason, _ = authz.ParseReason(record.reason)
+		denied(t, response.GetDeniedResponse(), got.Reason, id)
+		if asid, _ := record.fields["asid"].(string); got.Reason == authz.InteractionNotGranted && !strings.Contains(response.GetDeniedResponse().GetBody(), asid) {
+			explain("the answer does not name the ASID that it is about: %s", response.GetDeniedResponse().GetBody())
+		}
+	}
+	if got != want {
+		explain("got %v, want %v", got, want)
+	}
+}
+
+// identified checks that every identity header is set to what was recorded, or removed.
+func identified(t *testing.T, ok *authv3.OkHttpResponse, headers map[string]string, record recorded, id string) {
+	t.Helper()
+	removed := map[string]bool{}
+	for _, name := range ok.GetHeadersToRemove() {
+		removed[name] = true
+	}
+	for header, field := range map[string]string{
+		"x-asid": "asid", "x-asid-ods-code": "ods_code", "x-asid-interaction-id": "interaction",
+		"x-asid-endpoint": "endpoint", "x-asid-decision-id": "decision_id",
+	} {
+		if want, _ := record.fields[field].(string); headers[header] != want || want == "" {
+			t.Errorf("%s is %q, the record says %q", header, headers[header], want)
+		}
+	}
+	if _, set := headers["x-asid-subject"]; set == removed["x-asid-subject"] {
+		t.Errorf("x-asid-subject is neither set nor removed, or both")
+	}
+	if strings.Contains(headers["x-asid-subject"], "nhs-number") {
+		t.Errorf("x-asid-subject names a patient")
+	}
+	if !removed["x-asid-reason"] || !removed["ssp-from"] {
+		t.Errorf("x-asid-reason or ssp-from of the client would reach the API: removed are %v", ok.GetHeadersToRemove())
+	}
+	if headers["x-asid-decision-id"] != id {
+		t.Errorf("decision id %q in the header, %q in the metadata", headers["x-asid-decision-id"], id)
+	}
+}
+
+// denied checks the shape of a denial: a 4xx or 5xx, the public Reason, and a
+// well-formed OperationOutcome with the decision's id.
+func denied(t *testing.T, d *authv3.DeniedHttpResponse, reason authz.Reason, id string) {
+	t.Helper()
+	headers := values(t, d.GetHeaders())
+	if status := int(d.GetStatus().GetCode()); status < 400 || status > 599 {
+		t.Errorf("status %d is no denial", status)
+	}
+	if headers["x-asid-reason"] != reason.Public().String() || headers["x-asid-decision-id"] != id {
+		t.Errorf("x-asid-reason %q and x-asid-decision-id %q, want %q and %q", headers["x-asid-reason"], headers["x-asid-decision-id"], reason.Public(), id)
+	}
+	outcome := parseOutcome(t, headers["content-type"], d.GetBody())
+	if outcome.id != id || outcome.code == "" || outcome.diagnostics == "" {
+		t.Errorf("the OperationOutcome does not say what it should: %+v in %s", outcome, d.GetBody())
+	}
+}
+
+func values(t *testing.T, options []*corev3.HeaderValueOption) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, o := range options {
+		if _, twice := all[o.GetHeader().GetKey()]; twice || o.GetHeader().GetValue() == "" || len(o.GetHeader().GetRawValue()) > 0 {
+			t.Errorf("header %q twice, empty or raw: Envoy would keep the last, none, or nothing of it", o.GetHeader().GetKey())
+		}
+		if o.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD || o.GetAppend() != nil {
+			t.Errorf("header %q could be joined with the client's own", o.GetHeader().GetKey())
+		}
+		all[o.GetHeader().GetKey()] = o.GetHeader().GetValue()
+	}
+	return all
+}
+
+type outcomeFields struct{ id, issue, code, diagnostics string }
+
+// parseOutcome reads an OperationOutcome by the standard library's own parsers.
+func parseOutcome(t *testing.T, contentType, body string) outcomeFields {
+	t.Helper()
+	if strings.HasPrefix(contentType, "application/fhir+json") {
+		var o struct {
+			ID    string
+			Issue []struct {
+				Code, Diagnostics string
+				Details           struct{ Coding []struct{ Code string } }
+			}
+		}
+		if err := json.Unmarshal([]byte(body), &o); err != nil || len(o.Issue) != 1 || len(o.Issue[0].Details.Coding) != 1 {
+			t.Fatalf("no OperationOutcome: %v in %s", err, body)
+		}
+		return outcomeFields{o.ID, o.Issue[0].Code, o.Issue[0].Details.Coding[0].Code, o.Issue[0].Diagnostics}
+	}
+	type value struct {
+		Value string `xml:"value,attr"`
+	}
+	var o struct {
+		XMLName xml.Name `xml:"http://hl7.org/fhir OperationOutcome"`
+		ID      value    `xml:"id"`
+		Issue   struct {
+			Code        value `xml:"code"`
+			Coding      value `xml:"details>coding>code"`
+			Diagnostics value `xml:"diagnostics"`
+		} `xml:"issue"`
+	}
+	if !strings.HasPrefix(contentType, "application/fhir+xml") {
+		t.Errorf("content-type %q", contentType)
+	}
+	if err := xml.Unmarshal([]byte(body), &o); err != nil {
+		t.Fatalf("no OperationOutcome: %v in %s", err, body)
+	}
+	return outcomeFields{o.ID.Value, o.Issue.Code.Value, o.Issue.Coding.Value, o.Issue.Diagnostics.Value}
+}
+
+// checkRequest is what Envoy sends for r, but for its certificate and headers.
+func checkRequest(r *authz.Request) *authv3.CheckRequest {
+	message := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Source: &authv3.AttributeContext_Peer{},
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: sanitised(r.Method), Path: sanitised(r.Target), Host: "nrl.example.nhs.uk", Protocol: "HTTP/1.1",
+		}},
+	}}
+	if r.Route != "" {
+		message.Attributes.ContextExtensions = map[string]string{envoy.RouteKey: r.Route}
+	}
+	return message
+}
+
+// rawHeaders fills header_map, as Envoy does with encode_raw_headers.
+func rawHeaders(message *authv3.CheckRequest, r *authz.Request) {
+	http := message.Attributes.Request.Http
+	http.HeaderMap = &corev3.HeaderMap{}
+	for _, h := range append([]authz.Header{{Name: ":path", Value: r.Target}, {Name: ":method", Value: r.Method}}, r.Headers...) {
+		http.HeaderMap.Headers = append(http.HeaderMap.Headers, &corev3.HeaderValue{Key: h.Name, RawValue: []byte(h.Value)})
+	}
+}
+
+// joinedHeaders fills headers, as Envoy does without: repetitions joined by a comma,
+// bytes that are no UTF-8 replaced.
+func joinedHeaders(message *authv3.CheckRequest, r *authz.Request) {
+	http := message.Attributes.Request.Http
+	http.Headers = map[string]string{":path": http.Path, ":method": http.Method}
+	for _, h := range r.Headers {
+		value := sanitised(h.Value)
+		if before, repeated := http.Headers[h.Name]; repeated {
+			value = before + "," + value
+		}
+		http.Headers[h.Name] = value
+	}
+}
+
+func sanitised(s string) string { return strings.ToValidUTF8(s, "!") }
+
+// escape encodes a PEM text as Envoy does.
+func escape(pem []byte) string {
+	return strings.NewReplacer("\n", "%0A", " ", "%20", "+", "%2B", "/", "%2F", "=", "%3D").Replace(string(pem))
+}
+
+func dialer(listener *bufconn.Listener) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
+}

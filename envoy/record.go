@@ -1,0 +1,111 @@
+package envoy
+
+import (
+	"encoding/hex"
+	"time"
+
+	"asid-authz/authz"
+)
+
+// A Record says what was decided about one request: what an auditor needs, and nothing
+// that could hurt a patient or a client in a log. It holds no path, query, token,
+// certificate or subject.
+//
+// Its strings alias the request; whoever keeps one beyond the call clones it.
+type Record struct {
+	Time       time.Time
+	DecisionID string // UUID: also in the answer's header, its OperationOutcome and Envoy's metadata
+	Decision   authz.Decision
+	Profile    string // name of the profile that was decided by, "" if there was none
+	RequestID  string // Envoy's x-request-id
+	TraceID    string // of traceparent, 32 hexadecimal digits
+	Duration   time.Duration
+}
+
+// Outcome returns "allow" or "deny".
+func (r *Record) Outcome() string {
+	if r.Decision.Allowed() {
+		return "allow"
+	}
+	return "deny"
+}
+
+// Reason returns the name of the exact Reason, "" for an allow.
+func (r *Record) Reason() string {
+	if r.Decision.Allowed() {
+		return ""
+	}
+	return r.Decision.Reason().String()
+}
+
+// A RecordField is a field of a Record under its published name. Value is a string, an
+// int64 or a uint64.
+type RecordField struct {
+	Name  string
+	Value any
+}
+
+// Fields returns what r says, but for the time, in the published order. A field that
+// says nothing is left out. Whoever writes a record writes these, so that the log and
+// Envoy's metadata cannot drift apart.
+func (r *Record) Fields() []RecordField {
+	facts := r.Decision.Facts()
+	all := make([]RecordField, 0, 20)
+	text := func(name, value string) {
+		if value != "" {
+			all = append(all, RecordField{name, value})
+		}
+	}
+	text("decision_id", r.DecisionID)
+	text("decision", r.Outcome())
+	text("reason", r.Reason())
+	text("field", string(r.Decision.Fault().Field))
+	text("profile", r.Profile)
+	text("asid", facts.ASID.String())
+	text("claimed_asid", facts.ClaimedASID.String())
+	text("ods_code", facts.ODSCode)
+	text("receiver", facts.Receiver.String())
+	text("endpoint", facts.Endpoint)
+	text("interaction", facts.Interaction.String())
+	if facts.HasMap {
+		all = append(all, RecordField{"map_version", facts.MapVersion}, RecordField{"map_age_ms", facts.MapAge.Milliseconds()})
+	}
+	if facts.CertificateSHA256 != [32]byte{} {
+		text("certificate_sha256", hex.EncodeToString(facts.CertificateSHA256[:]))
+	}
+	text("request_id", r.RequestID)
+	text("trace_id", r.TraceID)
+	return append(all, RecordField{"duration_us", r.Duration.Microseconds()})
+}
+
+// requestID accepts what Envoy generates, and nothing that a client might have put in
+// its place if Envoy is told to keep it.
+func requestID(s string) string {
+	if len(s) > 64 {
+		return ""
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-':
+		default:
+			return ""
+		}
+	}
+	return s
+}
+
+// traceID returns the trace-id of a W3C traceparent, "" if it is none.
+func traceID(traceparent string) string {
+	if len(traceparent) < 55 || traceparent[2] != '-' || traceparent[35] != '-' {
+		return ""
+	}
+	id := traceparent[3:35]
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'f', '0' <= c && c <= '9':
+		default:
+			return ""
+		}
+	}
+	return id
+}
