@@ -8,7 +8,7 @@ import (
 func (c *check) token() bool {
 	claims, err := c.a.Tokens.VerifyToken(c.ctx, c.credential, c.r.Now)
 	if err != nil {
-		if f, is := errors.AsType[*Fault](err); is {
+		if f, is := errors.AsType[*Fault](err); is && f != nil {
 			return c.object(*f)
 		}
 		return c.object(Fault{Reason: InternalError, Field: FieldToken})

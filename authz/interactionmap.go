@@ -107,8 +107,8 @@ func (m *InteractionMap) With(version uint64, put []AccreditedSystem, drop []ASI
 	}
 	b := &MapBuilder{m: *m, fresh: map[int]bool{}}
 	for _, a := range drop {
-		if m.system(a) == nil {
-			return nil, fmt.Errorf("asid %s is not in the map", a)
+		if b.m.system(a) == nil {
+			return nil, fmt.Errorf("asid %s is not in the map, or dropped twice", a)
 		}
 		b.remove(a)
 	}

@@ -159,7 +159,7 @@ func (m *Memory) logRefused(name string, err error) {
 			texts = append(texts, p.Error())
 		}
 	}
-	m.log.Error("map file refused, the map that was accepted before stays and ages",
+	m.log.Error("map file refused; the map that was accepted before, if any, stays and ages",
 		zap.String("file", name), zap.Int("problems", max(len(texts), len(problems))), zap.Strings("first", texts))
 }
 

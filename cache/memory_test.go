@@ -174,13 +174,13 @@ func TestMemoryLog(t *testing.T) {
 		{file("A"), ``},
 		{two, `info: map loaded {added=1 changed=1 file=map.yaml removed=0 systems=2 version=1700000001}`},
 		{other, `info: map loaded {added=1 changed=0 file=map.yaml removed=1 systems=2 version=1700000002}`},
-		{broken, `error: map file refused, the map that was accepted before stays and ages {file=map.yaml first=[map.yaml:1: systems is missing] problems=1}`},
+		{broken, `error: map file refused; the map that was accepted before, if any, stays and ages {file=map.yaml first=[map.yaml:1: systems is missing] problems=1}`},
 		{broken, ``},
-		{alsoBroken, `error: map file refused, the map that was accepted before stays and ages {file=map.yaml first=[map.yaml:2: this must be a mapping, not text] problems=1}`},
+		{alsoBroken, `error: map file refused; the map that was accepted before, if any, stays and ages {file=map.yaml first=[map.yaml:2: this must be a mapping, not text] problems=1}`},
 		{other, `info: map file is the accepted one again {file=map.yaml version=1700000002}`},
 		{other, ``},
-		{alsoBroken, `error: map file refused, the map that was accepted before stays and ages {file=map.yaml first=[map.yaml:2: this must be a mapping, not text] problems=1}`},
-		{wrong, `error: map file refused, the map that was accepted before stays and ages {file=map.yaml first=10 problems=30}`},
+		{alsoBroken, `error: map file refused; the map that was accepted before, if any, stays and ages {file=map.yaml first=[map.yaml:2: this must be a mapping, not text] problems=1}`},
+		{wrong, `error: map file refused; the map that was accepted before, if any, stays and ages {file=map.yaml first=10 problems=30}`},
 	} {
 		_, _ = m.Load("map.yaml", []byte(step.read), at)
 		var got []string

@@ -64,7 +64,7 @@ systems:
     fqdns: [one.example]
     state: active
     interactions: []
-  - {asid: 200000000247, ods: D, state: active, fqdns: [one.example], interactions: [reader]}
+  - {asid: 200000000247, ods: D, state: active, fqdns: [one.example, three.example], interactions: [reader]}
   - {asid: 200000000255, ods: D, state: active, interactions: [reader]}
   - {asid: 200000000263, ods: D, state: suspended, interactions: []}
 `
@@ -106,6 +106,24 @@ systems:
 	}
 	if got, want := f.Summary(), (cache.MapSummary{Systems: 7, Suspended: 2, Sets: 3, Interactions: 7}); got != want {
 		t.Errorf("summary %+v, want %+v", got, want)
+	}
+}
+
+// TestWarningsWithSetsLast: where an interaction first stands is a matter of lines, not
+// of what is read first.
+func TestWarningsWithSetsLast(t *testing.T) {
+	f, err := cache.DecodeMap("m", []byte(`format: 1
+systems:
+  - {asid: 200000000205, ods: A, state: active, fqdns: [one.example], interactions: [other, urn:other]}
+sets:
+  other: [urn:other]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := f.Warnings(profile(t))
+	if want := `[{3 interaction "urn:other" is used by no endpoint of profile things}]`; fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
 	}
 }
 

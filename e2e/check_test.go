@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
+	"asid-authz/authz"
 	"asid-authz/authz/authztest"
-	"asid-authz/authz/profile"
 	"asid-authz/e2e/mesh"
 )
 
@@ -42,8 +42,8 @@ type runner struct {
 	cases    []*authztest.Case
 	edges    map[edgeKind]*mesh.Edge
 	odsCodes map[string]string // by ASID, as the map file has them
-	unused   []string          // claim headers that the API must not see
-	witness  *authztest.Case   // a request of which there is a record, and which does not reach the API
+	profile  authz.Profile
+	witness  *authztest.Case // a request of which there is a record, and which does not reach the API
 
 	allowed atomic.Int64 // how many requests should have reached the API
 }
@@ -81,14 +81,9 @@ func newRunner(t *testing.T, world *authztest.World, cases []*authztest.Case) *r
 		r.edges[kind] = startEdge(t, r.Mesh, changes...)
 	}
 	r.readMap(t)
-	p, err := profile.Builtin(world.Profile)
-	if world.ProfileText != "" {
-		p, err = profile.Decode("profile", []byte(world.ProfileText))
-	}
-	if err != nil {
+	if r.profile, err = world.Decoded(); err != nil {
 		t.Fatal(err)
 	}
-	r.unused = p.UnusedHeaders
 	return r
 }
 
@@ -284,24 +279,23 @@ func (r *runner) checkAllow(t *testing.T, c *authztest.Case, a *mesh.Answer, wan
 	if diff := cmp.Diff(identity, got); diff != "" {
 		t.Errorf("identity headers (-want +got):\n%s", diff)
 	}
-	if claimed := claimedASID(c); claimed != "" && claimed != record.ASID {
+	if claimed := headerOf(c, r.profile.Sender.Name); claimed != "" && claimed != record.ASID {
 		t.Errorf("the client claimed %s and became %s", claimed, record.ASID)
 	}
 	if record.ASID == "" || record.ODSCode != r.odsCodes[record.ASID] {
 		t.Errorf("the record says ASID %q of %q, the map %q", record.ASID, record.ODSCode, r.odsCodes[record.ASID])
 	}
-	for _, name := range r.unused {
+	for _, name := range r.profile.UnusedHeaders {
 		if seen.Header.Get(name) != "" {
 			t.Errorf("the API saw the claim header %s, which nobody judged", name)
 		}
 	}
 }
 
-// claimedASID returns what the case sends as its ASID, "" if it sends none.
-func claimedASID(c *authztest.Case) string {
+// headerOf returns what the case sends in that header, "" if nothing.
+func headerOf(c *authztest.Case, header string) string {
 	for _, line := range c.Request.Lines {
-		name, value, _ := strings.Cut(line, ":")
-		if strings.EqualFold(name, "fromasid") || strings.EqualFold(name, "ssp-from") {
+		if name, value, _ := strings.Cut(line, ":"); strings.EqualFold(name, header) {
 			return strings.TrimSpace(value)
 		}
 	}

@@ -25,6 +25,7 @@ import (
 
 // Without an answer from asid-authz nobody gets in: a dead, a hanging and a restarted one.
 func TestNoAnswerIsNoEntry(t *testing.T) {
+	t.Parallel()
 	s := play(t, mesh.Options{})
 	expect(t, s.ask(t, s.edge, s.read), 200, "")
 	passed := s.Upstream.Count()
@@ -72,6 +73,7 @@ func (s *scene) untilAllowed(t *testing.T) {
 // time with the lock taken away: there the request gets through, or the test would prove
 // nothing.
 func TestLock(t *testing.T) {
+	t.Parallel()
 	s := play(t, mesh.Options{})
 	open := map[string]*mesh.Edge{}
 	locked := map[string]*mesh.Edge{}
@@ -164,6 +166,7 @@ func startImpostor(t *testing.T, m *mesh.Mesh) (*impostor, string) {
 // What is no whole answer lets nobody in, and neither does an OK without the mark that the
 // lock asks for: an empty CheckResponse, for one, is an OK to ext_authz.
 func TestGarbageIsNoEntry(t *testing.T) {
+	t.Parallel()
 	s := play(t, mesh.Options{})
 	i, address := startImpostor(t, s.Mesh)
 	i.answer.Store(&wrongAnswer{})
@@ -212,6 +215,7 @@ func TestGarbageIsNoEntry(t *testing.T) {
 
 // Only Envoy may ask: the port decides who gets in, and whoever can ask can learn.
 func TestOnlyEnvoyMayAsk(t *testing.T) {
+	t.Parallel()
 	s := play(t, mesh.Options{})
 	stranger, err := s.World.Certificate(s.read)
 	if err != nil {
@@ -254,6 +258,7 @@ func TestOnlyEnvoyMayAsk(t *testing.T) {
 
 // Over a Unix socket everything is as over TCP, and only the owner and his group may ask.
 func TestUnixSocket(t *testing.T) {
+	t.Parallel()
 	s := play(t, mesh.Options{Unix: true})
 	expect(t, s.ask(t, s.edge, s.read), 200, "")
 	expect(t, s.ask(t, s.edge, s.remove), 403, "interaction-not-granted")

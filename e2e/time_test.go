@@ -85,6 +85,7 @@ func (s *scene) whileValid(t *testing.T, ca *authztest.CA, e *mesh.Edge, protoco
 
 // A connection outlives the certificate that it was opened with, and Envoy never looks again.
 func TestCertificateExpiresOnOpenConnection(t *testing.T) {
+	t.Parallel()
 	ca := authztest.NewCA("Short Lived Authority")
 	s := play(t, mesh.Options{ClientCAs: []*authztest.CA{ca}})
 	for _, protocol := range mesh.Protocols {
@@ -110,6 +111,7 @@ func TestCertificateExpiresOnOpenConnection(t *testing.T) {
 // A resumed session brings back a certificate that no handshake would take any more. Envoy as
 // we configure it resumes none; one that does has it refused by us.
 func TestCertificateExpiresBeforeResumption(t *testing.T) {
+	t.Parallel()
 	ca := authztest.NewCA("Short Lived Authority")
 	s := play(t, mesh.Options{ClientCAs: []*authztest.CA{ca}})
 	resuming := startEdge(t, s.Mesh, mesh.Resuming)

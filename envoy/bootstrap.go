@@ -252,11 +252,18 @@ func allowedHeaders(p *authz.Profile) []allowedHeader {
 
 // mutableHeaders returns the expression for what an answer may set or remove: the
 // identity headers, also those that a later release will have, and what is removed
-// because the profile does not judge it.
+// because the profile does not judge it. Those are many, and Envoy refuses a long
+// expression: of a family ("nhsd-…") only the beginning is written.
 func mutableHeaders(p *authz.Profile) string {
 	names := []string{headerASID + "(-[a-z-]+)?"}
 	for _, h := range p.UnusedHeaders {
-		names = append(names, regexp.QuoteMeta(h))
+		name := regexp.QuoteMeta(h)
+		if family, _, found := strings.Cut(strings.TrimPrefix(h, "x-"), "-"); found {
+			name = regexp.QuoteMeta(strings.TrimSuffix(h, strings.TrimPrefix(h, "x-"))+family) + "-.+"
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return strings.Join(names, "|")
 }

@@ -43,7 +43,7 @@ func TestCheck(t *testing.T) {
 			}
 			edge := newEdge(t, config)
 			for _, c := range corpus.In(name) {
-				for form, fill := range map[string]func(*authv3.CheckRequest, *authz.Request){"header_map": rawHeaders, "headers": joinedHeaders} {
+				for form, fill := range map[string]func(*authv3.CheckRequest){"header_map": func(*authv3.CheckRequest) {}, "headers": authztest.JoinHeaders} {
 					t.Run(c.File+"/"+form, func(t *testing.T) {
 						edge.play(t, minted, c, fill)
 					})
@@ -107,7 +107,7 @@ func (e *edge) record(r *envoy.Record) error {
 	return nil
 }
 
-func (e *edge) play(t *testing.T, minted *authztest.Minted, c *authztest.Case, fill func(*authv3.CheckRequest, *authz.Request)) {
+func (e *edge) play(t *testing.T, minted *authztest.Minted, c *authztest.Case, fill func(*authv3.CheckRequest)) {
 	t.Helper()
 	now := time.Now()
 	r, err := minted.Request(c, &e.profile, now)
@@ -118,11 +118,8 @@ func (e *edge) play(t *testing.T, minted *authztest.Minted, c *authztest.Case, f
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := checkRequest(r)
-	if certificate != nil {
-		message.Attributes.Source.Certificate = escape(certificate.PEM())
-	}
-	fill(message, r)
+	message := authztest.CheckRequest(r, certificate)
+	fill(message)
 	response, err := e.client.Check(t.Context(), message)
 	if err != nil {
 		t.Fatalf("a gRPC error would hand the outcome to failure_mode_allow: %v", err)
@@ -272,50 +269,6 @@ func parseOutcome(t *testing.T, contentType, body string) outcomeFields {
 		t.Fatalf("no OperationOutcome: %v in %s", err, body)
 	}
 	return outcomeFields{o.ID.Value, o.Issue.Code.Value, o.Issue.Coding.Value, o.Issue.Diagnostics.Value}
-}
-
-// checkRequest is what Envoy sends for r, but for its certificate and headers.
-func checkRequest(r *authz.Request) *authv3.CheckRequest {
-	message := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Source: &authv3.AttributeContext_Peer{},
-		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
-			Method: sanitised(r.Method), Path: sanitised(r.Target), Host: "nrl.example.nhs.uk", Protocol: "HTTP/1.1",
-		}},
-	}}
-	if r.Route != "" {
-		message.Attributes.ContextExtensions = map[string]string{envoy.RouteKey: r.Route}
-	}
-	return message
-}
-
-// rawHeaders fills header_map, as Envoy does with encode_raw_headers.
-func rawHeaders(message *authv3.CheckRequest, r *authz.Request) {
-	http := message.Attributes.Request.Http
-	http.HeaderMap = &corev3.HeaderMap{}
-	for _, h := range append([]authz.Header{{Name: ":path", Value: r.Target}, {Name: ":method", Value: r.Method}}, r.Headers...) {
-		http.HeaderMap.Headers = append(http.HeaderMap.Headers, &corev3.HeaderValue{Key: h.Name, RawValue: []byte(h.Value)})
-	}
-}
-
-// joinedHeaders fills headers, as Envoy does without: repetitions joined by a comma,
-// bytes that are no UTF-8 replaced.
-func joinedHeaders(message *authv3.CheckRequest, r *authz.Request) {
-	http := message.Attributes.Request.Http
-	http.Headers = map[string]string{":path": http.Path, ":method": http.Method}
-	for _, h := range r.Headers {
-		value := sanitised(h.Value)
-		if before, repeated := http.Headers[h.Name]; repeated {
-			value = before + "," + value
-		}
-		http.Headers[h.Name] = value
-	}
-}
-
-func sanitised(s string) string { return strings.ToValidUTF8(s, "!") }
-
-// escape encodes a PEM text as Envoy does.
-func escape(pem []byte) string {
-	return strings.NewReplacer("\n", "%0A", " ", "%20", "+", "%2B", "/", "%2F", "=", "%3D").Replace(string(pem))
 }
 
 func dialer(listener *bufconn.Listener) func(context.Context, string) (net.Conn, error) {

@@ -57,10 +57,7 @@ func allowed(t testing.TB) (*envoy.Rules, *authv3.CheckRequest) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		message := checkRequest(r)
-		message.Attributes.Source.Certificate = escape(certificate.PEM())
-		rawHeaders(message, r)
-		return rules, message
+		return rules, authztest.CheckRequest(r, certificate)
 	}
 	t.Fatal("the corpus allows nobody to read")
 	return nil, nil

@@ -38,10 +38,13 @@ func (d *decoder) form(key string, f *form, line int) authz.ClaimForm {
 		return authz.ClaimForm{}
 	}
 	d.need(text(f.Required), line, "token.%s does not say whether its claim is required: write required: true or required: false", key)
-	result := authz.ClaimForm{Claim: f.Claim.s, Required: f.Required.yes()}
-	if len(f.Prefixes) == 0 && d.readable {
-		d.object(line, `token.%s has no prefixes, so every token would be refused: write them, or prefixes: [""] if the claim is the bare value`, key)
+	if len(f.Prefixes) == 0 {
+		if d.readable {
+			d.object(line, `token.%s has no prefixes, so every token would be refused: write them, or prefixes: [""] if the claim is the bare value`, key)
+		}
+		return authz.ClaimForm{}
 	}
+	result := authz.ClaimForm{Claim: f.Claim.s, Required: f.Required.yes()}
 	if len(f.Prefixes) == 1 && f.Prefixes[0].s == "" {
 		result.Prefixes = []string{""} // the claim is the bare value
 		return result

@@ -134,8 +134,10 @@ func (d *decoder) header(key string, h *header, f *file) authz.ClaimHeader {
 		return authz.ClaimHeader{}
 	}
 	line := cmp.Or(lineOf(h), lineOf(f.Headers), lineOf(f))
-	d.need(h.Name, line, "headers.%s has no name: write how the API's documents spell the header, or remove %s", key, key)
 	d.need(text(h.Required), line, "headers.%s does not say whether it is required: write required: true or required: false", key)
+	if !d.need(h.Name, line, "headers.%s has no name: write how the API's documents spell the header, or remove %s", key, key) {
+		return authz.ClaimHeader{}
+	}
 	return authz.ClaimHeader{Name: h.Name.s, Required: h.Required.yes()}
 }
 

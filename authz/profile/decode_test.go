@@ -239,3 +239,37 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// The example in docs/profiles.md is one that works, and does what the text says.
+func TestDocumentedExample(t *testing.T) {
+	text, err := os.ReadFile("../../docs/profiles.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "<!-- example -->\n```yaml\n")
+	example, _, closed := strings.Cut(rest, "```\n")
+	if !found || !closed {
+		t.Fatal("docs/profiles.md has no example between its markers")
+	}
+	p, err := profile.Decode("example.yaml", []byte(example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ids = "urn:nhs:names:services:example:"
+	granted := []string{ids + "Slot.read:1", ids + "Appointment.cancel:1"}
+	a := world{profile: p, granted: granted, claims: unattended.with(claims{"scope": "patient/Appointment.write"})}.authorizer(t)
+	for sent, want := range map[string]string{
+		ids + "Appointment.cancel:1": "allow",
+		ids + "Appointment.change:1": "interaction-not-granted",
+		ids + "Slot.read:1":          "interaction-not-of-endpoint",
+		"":                           "header-malformed",
+	} {
+		d := check(a, "PUT", "/FHIR/STU3/Appointment/17", authz.Header{Name: "interactionid", Value: sent})
+		if decided(&d) != want {
+			t.Errorf("InteractionID %q: %s, want %s", sent, decided(&d), want)
+		}
+	}
+	if d := check(a, "PUT", "/FHIR/STU3/Appointment/17"); decided(&d) != "header-missing" {
+		t.Errorf("without InteractionID: %s", decided(&d))
+	}
+}

@@ -103,6 +103,11 @@ func TestNRLPermissions(t *testing.T) {
 		"urn:nhs:names:services:nrls:fhir:rest:delete:documentreference",
 	}, allOfNRL...)
 	for _, e := range p.Endpoints {
+		a := world{profile: p, granted: allOfNRL, claims: unattended.with(claims{"scope": read})}.authorizer(t)
+		reads := e.Name == "read" || e.Name == "search"
+		if d := check(a, e.Method, targets[e.Name]); d.Allowed() != reads || !reads && d.Reason() != authz.ScopeInsufficient {
+			t.Errorf("%s with the scope of reading: %s", e.Name, decided(&d))
+		}
 		own := suffices[e.Name]
 		if own == nil {
 			own = []string{e.Name}
@@ -116,6 +121,39 @@ func TestNRLPermissions(t *testing.T) {
 			if d := check(a, e.Method, targets[e.Name]); decided(&d) != want {
 				t.Errorf("%s with %s alone: %s, want %s", e.Name, id, decided(&d), want)
 			}
+		}
+	}
+}
+
+func TestNRLHeaders(t *testing.T) {
+	p := nrl(t)
+	a := world{profile: p, granted: allOfNRL, claims: professional}.authorizer(t)
+	for _, test := range []struct {
+		want    string
+		headers []authz.Header
+	}{
+		{"allow", []authz.Header{fromASID, toASID, bearer}},
+		{"header-missing header.fromASID", []authz.Header{toASID, bearer}},
+		{"header-missing header.toASID", []authz.Header{fromASID, bearer}},
+		{"receiver-unknown header.toASID", []authz.Header{fromASID, {Name: "toasid", Value: sender}, bearer}},
+		{"token-missing token", []authz.Header{fromASID, toASID}},
+		{"header-missing header.fromASID", []authz.Header{{Name: "ssp-from", Value: sender}, {Name: "ssp-to", Value: receiver}, bearer}},
+	} {
+		d := checkOnly(a, "GET", "/STU3/DocumentReference/1", test.headers...)
+		got := decided(&d)
+		if !d.Allowed() {
+			got += " " + string(d.Fault().Field)
+		}
+		if got != test.want {
+			t.Errorf("%v: %s, want %s", test.headers, got, test.want)
+		}
+	}
+	for _, name := range []string{
+		"ssp-traceid", "ssp-from", "ssp-to", "ssp-interactionid", "ssp-version", "nhsd-asid", "nhsd-connection-metadata",
+		"nhsd-client-rp-details", "nhsd-session-urid", "nhsd-end-user-organisation-ods",
+	} {
+		if !slices.Contains(p.UnusedHeaders, name) {
+			t.Errorf("%s is not removed: the API could believe it", name)
 		}
 	}
 }
@@ -235,8 +273,18 @@ func TestNRLRules(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Errorf("rules %q, want %q: they are never renamed", names, want)
 	}
-	a := world{profile: nrl(t), granted: allOfNRL, claims: professional.without("reason_for_request"), rulesOff: []string{"reason-direct-care"}}.authorizer(t)
-	if d := check(a, "GET", "/STU3/DocumentReference/1"); !d.Allowed() {
-		t.Errorf("%s although the rule is off", decided(&d))
+	both := citizen.with(claims{"requesting_user": user})
+	for _, test := range []struct {
+		off, want string
+		claims    claims
+	}{
+		{"reason-direct-care", "allow", professional.without("reason_for_request")},
+		{"user-or-patient", "claim-mismatch", both}, // the user comes first
+		{"user-or-patient", "allow", both.with(claims{"sub": user})},
+	} {
+		a := world{profile: nrl(t), granted: allOfNRL, claims: test.claims, rulesOff: []string{test.off}}.authorizer(t)
+		if d := check(a, "GET", "/STU3/DocumentReference/1"); decided(&d) != test.want {
+			t.Errorf("%s off: %s, want %s", test.off, decided(&d), test.want)
+		}
 	}
 }

@@ -125,16 +125,20 @@ func (w world) authorizer(t testing.TB) *authz.Authorizer {
 	return a
 }
 
+var (
+	fromASID = authz.Header{Name: "fromasid", Value: sender}
+	toASID   = authz.Header{Name: "toasid", Value: receiver}
+	bearer   = authz.Header{Name: "authorization", Value: "Bearer x.y.z"}
+)
+
 // check asks about one request, with these headers beside those that every request has.
 func check(a *authz.Authorizer, method, target string, headers ...authz.Header) authz.Decision {
-	all := []authz.Header{{Name: "fromasid", Value: sender}, {Name: "toasid", Value: receiver}, {Name: "authorization", Value: "Bearer x.y.z"}}
-	return a.Check(context.Background(), &authz.Request{
-		Now:         now,
-		Method:      method,
-		Target:      target,
-		Headers:     append(all, headers...),
-		Certificate: certificate(),
-	})
+	return checkOnly(a, method, target, append([]authz.Header{fromASID, toASID, bearer}, headers...)...)
+}
+
+// checkOnly asks about one request with these headers and no others.
+func checkOnly(a *authz.Authorizer, method, target string, headers ...authz.Header) authz.Decision {
+	return a.Check(context.Background(), &authz.Request{Now: now, Method: method, Target: target, Headers: headers, Certificate: certificate()})
 }
 
 func mustASID(t testing.TB, s string) authz.ASID {

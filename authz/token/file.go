@@ -11,7 +11,8 @@ import (
 // FileKeys are keys that are handed in, by whoever reads the file.
 type FileKeys struct{ holder }
 
-// NewFileKeys returns FileKeys that hold nothing yet. name is the file's, for people.
+// NewFileKeys returns FileKeys that hold nothing yet. name is the file's, for people;
+// log must not be nil.
 func NewFileKeys(name string, log *zap.Logger) *FileKeys {
 	return &FileKeys{holder{source: name, log: log}}
 }

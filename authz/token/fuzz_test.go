@@ -6,8 +6,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +67,44 @@ func FuzzVerifyToken(f *testing.F) {
 		}
 		if !whole[credential] && !texts[credential[:strings.LastIndexByte(credential, '.')]] {
 			t.Fatal("accepted, and nobody signed it")
+		}
+	})
+}
+
+// FuzzSigned: whatever an issuer signs, what is accepted says to encoding/json, too, that
+// it is from that issuer, for us, and valid now.
+func FuzzSigned(f *testing.F) {
+	edwards := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	good := header("alg", `"EdDSA"`, "kid", `"edwards"`).String()
+	for _, payload := range []object{
+		claims(), claims("aud", `["x",`+quote(api)+`]`), claims("cnf", `{"x5t#S256":"AA"}`), claims("exp", "253402300799"),
+		claims("exp", "1e99"), claims("nbf", "-1"), claims("aud", "[1]"), claims("nonce", `""`, "tokenName", `"access_token"`), claims("azp", "{}"),
+	} {
+		f.Add(good, payload.String())
+	}
+	f.Add(`{"alg":"EdDSA","kid":"edwards","crit":[]}`, claims().String())
+	v := verifierOf(f, issuerOf(fileKeys(f, jwks(jwk("edwards", edwards.Public())), now)))
+	f.Fuzz(func(t *testing.T, header, payload string) {
+		c, err := v.VerifyToken(context.Background(), compact(jwt.SigningMethodEdDSA, edwards, raw(header), raw(payload)), now)
+		if err != nil {
+			return
+		}
+		var h, p map[string]any
+		if json.Unmarshal([]byte(header), &h) != nil || json.Unmarshal([]byte(payload), &p) != nil {
+			t.Fatal("accepted, and encoding/json does not")
+		}
+		audience, several := p["aud"].([]any)
+		switch exp, _ := p["exp"].(float64); {
+		case h["crit"] != nil || h["alg"] != "EdDSA":
+			t.Errorf("accepted with header %v", h)
+		case p["iss"] != cas || p["aud"] != api && !(several && slices.Contains(audience, any(api))):
+			t.Errorf("accepted for issuer %v and audience %v", p["iss"], p["aud"])
+		case exp <= float64(now.Unix()) || exp != math.Trunc(exp):
+			t.Errorf("accepted until %v", p["exp"])
+		case len(c.All) != len(p):
+			t.Errorf("%d claims, encoding/json has %d", len(c.All), len(p))
+		case c.HasConfirmation != (p["cnf"] != nil):
+			t.Errorf("HasConfirmation %v beside %v", c.HasConfirmation, p["cnf"])
 		}
 	})
 }

@@ -125,31 +125,41 @@ func (r *reader) value() (value, error) {
 	if r.values--; r.values < 0 {
 		return value{}, r.fault("too many values")
 	}
-	start := r.at
+	v, start, err := value{}, r.at, error(nil)
 	switch c := r.peek(); {
 	case c == '"':
-		s, err := r.quoted()
-		return value{kindString, s}, err
+		v.kind = kindString
+		v.text, err = r.quoted()
+		return v, err
 	case c == '{':
-		_, err := r.object()
-		return value{kindObject, r.text[start:r.at]}, err
+		v.kind = kindObject
+		_, err = r.object()
 	case c == '[':
-		_, err := r.array()
-		return value{kindArray, r.text[start:r.at]}, err
+		v.kind = kindArray
+		_, err = r.array()
 	case c == '-' || isDigit(c):
-		err := r.number()
-		return value{kindNumber, r.text[start:r.at]}, err
+		v.kind = kindNumber
+		err = r.number()
+	case r.word("true"), r.word("false"):
+		v.kind = kindBool
+	case r.word("null"):
+		v.kind = kindNull
+	default:
+		err = r.fault("a JSON value is missing")
 	}
-	for _, word := range [...]string{"true", "false", "null"} {
-		if strings.HasPrefix(r.text[r.at:], word) {
-			r.at += len(word)
-			if word == "null" {
-				return value{kindNull, word}, nil
-			}
-			return value{kindBool, word}, nil
-		}
+	if err != nil {
+		return value{}, err
 	}
-	return value{}, r.fault("a JSON value is missing")
+	v.text = r.text[start:r.at]
+	return v, nil
+}
+
+func (r *reader) word(w string) bool {
+	if !strings.HasPrefix(r.text[r.at:], w) {
+		return false
+	}
+	r.at += len(w)
+	return true
 }
 
 func (r *reader) enter() error {
@@ -316,6 +326,10 @@ func (r *reader) escaped(start int) (string, error) {
 			continue
 		}
 		c = r.peek()
+		i := strings.IndexByte(`"\/bfnrtu`, c)
+		if i < 0 {
+			return "", r.fault("an escape that JSON does not have")
+		}
 		r.at++
 		if c == 'u' {
 			char, ok := r.unicode()
@@ -324,10 +338,6 @@ func (r *reader) escaped(start int) (string, error) {
 			}
 			b.WriteRune(char)
 			continue
-		}
-		i := strings.IndexByte(`"\/bfnrt`, c)
-		if i < 0 {
-			return "", r.fault("an escape that JSON does not have")
 		}
 		b.WriteByte("\"\\/\b\f\n\r\t"[i])
 	}

@@ -42,9 +42,10 @@ func TestParseObject(t *testing.T) {
 		{"point alone", `{"a":1.}`, "byte 7: a digit is missing"},
 		{"exponent alone", `{"a":1e}`, "byte 7: a digit is missing"},
 		{"string without end", `{"a`, "byte 3: a string has no end"},
-		{"escape without end", `{"a\`, "byte 5: an escape that JSON does not have"},
+		{"escape without end", `{"a\`, "byte 4: an escape that JSON does not have"},
+		{"escape without end, below", `{"":{"\`, "byte 7: an escape that JSON does not have"},
 		{"string without end behind an escape", `{"a\n`, "byte 5: a string has no end"},
-		{"bad escape", `{"\x41":1}`, "byte 4: an escape that JSON does not have"},
+		{"bad escape", `{"\x41":1}`, "byte 3: an escape that JSON does not have"},
 		{"short escape", `{"\u12`, "a \\u escape that is no character"},
 		{"bad digit", `{"\u00g0":1}`, "a \\u escape that is no character"},
 		{"low half first", `{"\ude00\ud83d":1}`, "a \\u escape that is no character"},
@@ -83,7 +84,7 @@ func TestParseObject(t *testing.T) {
 func FuzzParseObject(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `{"a":1}`, `{"a":{"b":[1,"x",null,true]},"c":"\u00e9\ud83d\ude00"}`, `{"a":1,"a":2}`, `{"a":1,"\u0061":2}`,
-		`{"\ud800":1}`, "{\"\xff\":1}", `{"a":1e99,"b":-0,"c":01}`, `{"a":"\"}`, ` {"a" : [ ] } `, `{"a":1}x`,
+		`{"\ud800":1}`, `{"":{"\`, "{\"\xff\":1}", `{"a":1e99,"b":-0,"c":01}`, `{"a":"\"}`, ` {"a" : [ ] } `, `{"a":1}x`,
 	} {
 		f.Add(s)
 	}

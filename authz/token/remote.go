@@ -26,16 +26,17 @@ const (
 	fetchTimeout = 10 * time.Second // of all requests of one refresh together
 )
 
-// A Remote says where keys are fetched and how.
+// A Remote says where keys are fetched and how. A proxy is taken from the environment
+// (HTTPS_PROXY, NO_PROXY).
 type Remote struct {
 	// Either KeySet, the URL of a key set (RFC 7517) ...
 	KeySet string
 	// ... or Issuer, to find that URL by OpenID Connect Discovery. The document must
 	// name this very issuer, byte for byte.
 	Issuer string
-	// Discovery is the URL below which /.well-known/openid-configuration stands, for an
-	// issuer whose name is no URL that can be fetched. CIS2's name holds ":443", which
-	// its URLs do not. "": the Issuer itself.
+	// Discovery is the URL below which /.well-known/openid-configuration stands, where
+	// that is not the issuer's name: CIS2's holds ":443", which its URLs do not. "": the
+	// Issuer itself.
 	Discovery string
 
 	// CA is whom the server's certificate must come from; nil: whom the system trusts.
@@ -90,6 +91,9 @@ func NewRemoteKeys(r Remote) (*RemoteKeys, error) {
 		base := r.Discovery
 		if base == "" {
 			base = r.Issuer
+		}
+		if strings.Contains(base, "?") || strings.Contains(base, "/.well-known/") {
+			all = append(all, fmt.Errorf("%s: discovery begins at the URL that /.well-known/openid-configuration stands below", authz.Excerpt(base)))
 		}
 		k.first = strings.TrimSuffix(base, "/") + "/.well-known/openid-configuration"
 	}

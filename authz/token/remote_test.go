@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,10 +50,28 @@ func (o *origin) count() int {
 	return len(o.requests)
 }
 
+// wantPauses looks at the time between any two requests.
+func (o *origin) wantPauses(t *testing.T) {
+	t.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := 1; i < len(o.times); i++ {
+		if pause := o.times[i].Sub(o.times[i-1]); pause < DefaultMinInterval {
+			t.Errorf("asked again after %v", pause)
+		}
+	}
+}
+
 func (o *origin) last() *http.Request {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.requests[len(o.requests)-1]
+}
+
+func (o *origin) lastTime() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.times[len(o.times)-1]
 }
 
 // respond returns an answer with that status and body; fields are name and value in turn.
@@ -179,11 +198,7 @@ func TestOutage(t *testing.T) {
 				if s := keys.Status(); s.Confirmed != confirmed || s.Err == nil || !strings.Contains(s.Err.Error(), test.err) || s.Keys != 1 {
 					t.Errorf("%+v, want error %q and keys confirmed at %v", s, test.err, confirmed)
 				}
-				for i := 1; i < len(o.times); i++ {
-					if pause := o.times[i].Sub(o.times[i-1]); pause < DefaultMinInterval {
-						t.Errorf("asked again after %v", pause)
-					}
-				}
+				o.wantPauses(t)
 				sleep(time.Minute)
 				wantOutcome(t, v, good, time.Now(), "") // at MaxKeyAge
 				sleep(time.Second)
@@ -266,11 +281,7 @@ func TestUnknownKids(t *testing.T) {
 				t.Errorf("asked %d times in 5 minutes", asked)
 			}
 		}
-		for i := 1; i < len(o.times); i++ {
-			if pause := o.times[i].Sub(o.times[i-1]); pause < DefaultMinInterval {
-				t.Errorf("asked again after %v", pause)
-			}
-		}
+		o.wantPauses(t)
 	})
 }
 
@@ -316,7 +327,7 @@ func TestConditionalRequests(t *testing.T) {
 		if got := o.last().Header; got.Get("If-None-Match") != `"1"` || got.Get("Cache-Control") != "no-cache" {
 			t.Errorf("asked with %v", got)
 		}
-		if s := keys.Status(); !s.Confirmed.After(first) || s.Confirmed != o.times[len(o.times)-1] || s.Err != nil {
+		if s := keys.Status(); !s.Confirmed.After(first) || s.Confirmed != o.lastTime() || s.Err != nil {
 			t.Errorf("%+v", s)
 		}
 		if after, _ := v.VerifyToken(t.Context(), good, time.Now()); after != before {
@@ -430,9 +441,13 @@ func TestDiscovery(t *testing.T) {
 		{"jwks_uri relative", document("jwks_uri", `"/jwks"`), "no URL that keys can be fetched from"},
 		{"jwks_uri with a user", document("jwks_uri", `"https://a:b@cas.example.nhs.uk/jwks"`), "a user or a fragment"},
 		{"HTML", "<html>", "not a discovery document"},
+		{"500", "", "answered 500"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := &origin{answer: func(r *http.Request) (*http.Response, error) {
+				if test.document == "" {
+					return respond(500, "")(r)
+				}
 				switch r.URL.String() {
 				case "https://cas.example.nhs.uk/oidc/.well-known/openid-configuration":
 					return respond(200, test.document)(r)
@@ -465,11 +480,12 @@ func TestDiscoveryMoves(t *testing.T) {
 		at := func(url string) func(*http.Request) (*http.Response, error) {
 			return versioned(object{"issuer": quote(cas), "jwks_uri": quote(url)}.String(), quote(url))
 		}
-		discovery := at(keysURL)
+		var discovery atomic.Value
+		discovery.Store(at(keysURL))
 		o := &origin{answer: func(r *http.Request) (*http.Response, error) {
 			switch r.URL.String() {
 			case cas + "/.well-known/openid-configuration":
-				return discovery(r)
+				return discovery.Load().(func(*http.Request) (*http.Response, error))(r)
 			case keysURL:
 				return versioned(string(jwks(jwk("rsa", &k.rsa.PublicKey))), `"1"`)(r)
 			case keysURL + "2":
@@ -485,7 +501,7 @@ func TestDiscoveryMoves(t *testing.T) {
 		if got := o.last().Header.Get("If-None-Match"); got != `"1"` || o.count() != 4 {
 			t.Errorf("If-None-Match %s in request %d", got, o.count())
 		}
-		discovery = at(keysURL + "2")
+		discovery.Store(at(keysURL + "2"))
 		sleep(DefaultInterval * 11 / 10)
 		wantOutcome(t, v, lasting("next"), time.Now(), "")
 		if keys.current().set.keys["rsa"] != nil {
@@ -510,6 +526,8 @@ func TestNewRemoteKeysRefuses(t *testing.T) {
 		{"no URL", Remote{Issuer: "urn:cas"}, "is no URL"},
 		{"password", Remote{KeySet: "https://a:secret@cas.example.nhs.uk/jwks"}, "a user or a fragment"},
 		{"fragment", Remote{KeySet: keysURL + "#a"}, "a user or a fragment"},
+		{"query in discovery", Remote{Issuer: "https://cas.example.nhs.uk?a=b"}, "discovery begins at the URL that"},
+		{"the document's own URL", Remote{Issuer: cas, Discovery: cas + "/.well-known/openid-configuration"}, "discovery begins at the URL that"},
 		{"interval", Remote{KeySet: keysURL, Interval: time.Minute, MinInterval: 2 * time.Minute}, "which is not shorter than the least one"},
 		{"least interval", Remote{KeySet: keysURL, MinInterval: time.Millisecond}, "not shorter than a second"},
 		{"log", Remote{KeySet: keysURL}, "a log is needed"},

@@ -70,6 +70,9 @@ func TestReasons(t *testing.T) {
 		{"base64 of the other alphabet", part(2, appended("+")), tokenMalformed},
 		{"length that no encoding has", part(2, func(p string) string { return p + strings.Repeat("A", (5-len(p)%4)%4) }), tokenMalformed},
 		{"stray bits", part(2, stray), tokenMalformed},
+		{"padding in the payload", part(1, appended("=")), tokenMalformed},
+		{"payload of a length that no encoding has", part(1, func(string) string { return "A" }), tokenMalformed},
+		{"header of a length that no encoding has", part(0, func(string) string { return "A" }), tokenMalformed},
 
 		{"header not JSON", token(raw("alg"), claims()), tokenMalformed},
 		{"header an array", token(raw("[]"), claims()), tokenMalformed},

@@ -58,24 +58,38 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	root.AddCommand(newServeCommand(), newMapCommand(), newProfileCommand(), newEnvoyConfigCommand(), newExplainCommand(), newHealthCommand())
+	started := false
+	notice(root, &started)
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
-	var exit exitError
+	exit := exitError{code: exitFailed, err: err}
+	if !errors.As(err, &exit) && !started { // the command line itself was off
+		exit.code = exitUsage
+	}
 	switch {
-	case errors.As(err, &exit) && exit.err == nil:
-	case errors.As(err, &exit) && exit.code == exitUsage:
+	case exit.err == nil: // what there was to say has been said
+	case exit.code == exitUsage:
 		fmt.Fprintf(stderr, "%s: %v\nSee '%s --help'.\n", command.CommandPath(), err, command.CommandPath())
 	default:
 		fmt.Fprintf(stderr, "%s: %v\n", command.CommandPath(), err)
 	}
-	if exit.code != 0 {
-		return exit.code
+	return exit.code
+}
+
+// notice sets started when a command's own work begins.
+func notice(command *cobra.Command, started *bool) {
+	if work := command.RunE; work != nil {
+		command.RunE = func(command *cobra.Command, args []string) error {
+			*started = true
+			return work(command, args)
+		}
 	}
-	return exitFailed
+	for _, c := range command.Commands() {
+		notice(c, started)
+	}
 }
 
 // noArguments and exactly refuse words that a command does not take, as a matter of usage.

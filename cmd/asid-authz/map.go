@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"asid-authz/authz"
+	"asid-authz/authz/profile"
+	"asid-authz/authz/strictyaml"
 	"asid-authz/cache"
 )
 
@@ -23,7 +26,7 @@ func newMapCommand() *cobra.Command {
 }
 
 func newMapCheckCommand() *cobra.Command {
-	var profile string
+	var named string
 	command := &cobra.Command{
 		Use:   "check FILE [--profile NAME|FILE]",
 		Short: "Say what is wrong with a map file, and what in it is probably not meant",
@@ -34,20 +37,21 @@ accepted one may still be warned about: a system that no certificate is bound to
 name or a certificate that several parties share, a set that nobody uses and, with
 --profile, an interaction that no endpoint of that API uses.
 
-Exit 0 if the file is accepted without a warning, 1 if it is refused or cannot be
-read, 3 if it is accepted with warnings.`,
+Exit 0 if the file is accepted without a warning, 1 if it is refused (or cannot be
+read), 3 if it is accepted with warnings.`,
 		Args: exactly(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			return checkMap(command.OutOrStdout(), args[0], profile)
+			return checkMap(command.OutOrStdout(), command.ErrOrStderr(), args[0], named)
 		},
 	}
-	command.Flags().StringVar(&profile, "profile", "", "compare the interactions with a built-in profile, by name, or with a profile file")
+	command.Flags().StringVar(&named, "profile", "", "compare the interactions with a built-in profile, by name, or with a profile file")
 	return command
 }
 
-// checkMap prints what is wrong with the file, or the warnings, and a summary.
-func checkMap(stdout io.Writer, file, profile string) error {
-	p, err := profileOf(profile)
+// checkMap prints what is wrong with the file to stderr, or the warnings to stdout, and
+// in both cases a summary to stdout.
+func checkMap(stdout, stderr io.Writer, file, named string) error {
+	p, err := profileOf(named)
 	if err != nil {
 		return err
 	}
@@ -56,8 +60,10 @@ func checkMap(stdout io.Writer, file, profile string) error {
 		return err
 	}
 	f, err := cache.DecodeMap(file, text)
-	if err != nil {
-		fmt.Fprintf(stdout, "%v\n%s: refused\n", err, file)
+	var problems strictyaml.Problems
+	if errors.As(err, &problems) {
+		fmt.Fprintln(stderr, err)
+		fmt.Fprintf(stdout, "%s: refused, %s\n", file, count(len(problems), "problem"))
 		return exitError{code: exitFailed}
 	}
 	warnings := f.Warnings(p)
@@ -82,7 +88,11 @@ func profileOf(flag string) (authz.Profile, error) {
 	case strings.ContainsAny(flag, `./\`):
 		return loadProfile(ProfileConfig{File: PathValue(flag)}, func(p PathValue) string { return string(p) })
 	}
-	return loadProfile(ProfileConfig{Name: flag}, nil)
+	p, err := profile.Builtin(flag)
+	if err != nil {
+		return p, exitError{exitUsage, err}
+	}
+	return p, nil
 }
 
 func count(n int, what string) string {

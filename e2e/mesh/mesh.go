@@ -39,30 +39,30 @@ type Mesh struct {
 }
 
 // Start starts the API and one asid-authz in that world.
-func (p *Programs) Start(ctx context.Context, world *authztest.Minted, options Options) (m *Mesh, err error) {
-	m = &Mesh{World: world, programs: p, options: options}
-	defer func() {
-		if err != nil {
-			m.Close()
-		}
-	}()
-	if m.dir, err = newDir(); err != nil {
-		return nil, err
-	}
-	m.audit = newAudit(filepath.Join(m.dir, "audit.jsonl"))
-	if m.identities, err = newIdentities(world.Authority); err != nil {
-		return nil, err
-	}
-	if err := m.writeWorld(); err != nil {
-		return nil, err
-	}
-	if m.Upstream, err = startUpstream(); err != nil {
-		return nil, err
-	}
-	if _, err := m.Authz(ctx); err != nil {
-		return nil, err
+func (p *Programs) Start(ctx context.Context, world *authztest.Minted, options Options) (*Mesh, error) {
+	m := &Mesh{World: world, programs: p, options: options}
+	if err := m.start(ctx); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+func (m *Mesh) start(ctx context.Context) (err error) {
+	if m.dir, err = newDir(); err != nil {
+		return err
+	}
+	m.audit = newAudit(m.Path("audit.jsonl"))
+	if m.identities, err = newIdentities(m.World.Authority); err != nil {
+		return err
+	}
+	if err = m.writeWorld(); err != nil {
+		return err
+	}
+	if m.Upstream, err = startUpstream(); err != nil {
+		return err
+	}
+	_, err = m.Authz(ctx)
+	return err
 }
 
 // Replica returns the first asid-authz.
@@ -122,7 +122,10 @@ func (m *Mesh) settings(a *Authz) node {
 			"certificate": "authz.pem", "key": "authz.key", "client_ca": "private-ca.pem", "client_names": []string{edgeName},
 		}}}
 	}
-	profile := node{"base": w.Base, "rules_off": w.RulesOff}
+	profile := node{"rules_off": w.RulesOff}
+	if w.Base != nil {
+		profile["base"] = *w.Base
+	}
 	if w.ProfileText != "" {
 		profile["file"] = "profile.yaml"
 	} else {
