@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -104,7 +105,9 @@ func New(config Config) (*Authorizer, error) {
 		table:  map[string][]*Endpoint{},
 		byName: map[string]*Endpoint{},
 	}
-	a.Receivers = append([]ASID(nil), config.Receivers...)
+	// The caller's slices stay the caller's: what is decided by must not change later.
+	a.Receivers = slices.Clone(config.Receivers)
+	a.Profile.Endpoints = slices.Clone(config.Profile.Endpoints)
 	off := map[string]bool{}
 	for _, name := range config.RulesOff {
 		off[name] = true

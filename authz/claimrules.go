@@ -50,6 +50,9 @@ func (c *check) claimRules() bool {
 	if sub := c.claims.find("sub"); sub != nil && sub.Kind == ClaimString {
 		if _, public := after(sub.Text, t.PublicSubjects); public && isVisible(sub.Text) {
 			c.facts.Subject = sub.Text
+			if strings.Contains(sub.Text, "%7C") { // one spelling for one subject, or the API would take it for two
+				c.facts.Subject = strings.Replace(sub.Text, "%7C", "|", 1)
+			}
 		}
 	}
 	return true
@@ -106,32 +109,40 @@ func (c *check) claimRule(r *ClaimRule) bool {
 		f.OtherValue = r.OneOf[0] // what it should be: the profile's word, no secret
 		return c.object(f)
 	}
-	for _, name := range r.EqualsFirstOf {
-		other := c.claims.find(name)
-		if other == nil {
-			continue
-		}
-		if other.Kind != ClaimString || !sameClaim(claim.Text, other.Text) {
-			f := claimFault(ClaimMismatch, r.Claim, claim.Text)
-			f.Other = ClaimField(name)
-			if !neverEchoed(name) {
-				f.OtherValue = other.Text
-			}
-			return c.object(f)
-		}
-		break
+	if len(r.EqualsFirstOf) > 0 {
+		return c.equalsFirstOf(claim, r.EqualsFirstOf)
 	}
 	return true
 }
 
-func allScopesKnown(scopes string, known []string) bool {
-	if scopes == "" {
-		return false
+// equalsFirstOf objects also if none of the claims is there: what should be compared
+// with something, and has nothing to be compared with, was not found equal.
+func (c *check) equalsFirstOf(claim *Claim, names []string) bool {
+	for _, name := range names {
+		other := c.claims.find(name)
+		if other == nil {
+			continue
+		}
+		if other.Kind == ClaimString && sameClaim(claim.Text, other.Text) {
+			return true
+		}
+		f := claimFault(ClaimMismatch, claim.Name, claim.Text)
+		f.Other = ClaimField(name)
+		if !neverEchoed(name) {
+			f.OtherValue = other.Text
+		}
+		return c.object(f)
 	}
-	for scopes != "" {
+	f := claimFault(ClaimMismatch, claim.Name, claim.Text)
+	f.Other = ClaimField(names[0])
+	return c.object(f)
+}
+
+func allScopesKnown(scopes string, known []string) bool {
+	for more := true; more; {
 		var scope string
-		scope, scopes, _ = strings.Cut(scopes, " ")
-		if !contains(known, scope) { // "" is none of them: no double blank passes
+		scope, scopes, more = strings.Cut(scopes, " ")
+		if !contains(known, scope) { // "" is none of them: no blank too many passes
 			return false
 		}
 	}
@@ -161,8 +172,9 @@ func (c *check) tied() bool {
 	if present {
 		claimed, ok := parseASID(asid)
 		if !ok || claimed != c.system.ASID {
-			return c.object(Fault{Reason: ClaimMismatch, Field: ClaimField(t.ASID.Claim), Other: HeaderField(c.a.Profile.Sender.Name),
-				Value: c.claims.find(t.ASID.Claim).Text, OtherValue: c.value[useSender]})
+			f := claimFault(ClaimMismatch, t.ASID.Claim, c.claims.find(t.ASID.Claim).Text)
+			f.Other, f.OtherValue = HeaderField(c.a.Profile.Sender.Name), c.value[useSender]
+			return c.object(f)
 		}
 		tied = true
 	}
@@ -209,7 +221,9 @@ func (c *check) organisation() bool {
 		return false
 	}
 	if present && code != c.system.ODSCode {
-		return c.object(Fault{Reason: ClaimMismatch, Field: ClaimField(f.Claim), Other: FieldSystem, Value: c.claims.find(f.Claim).Text})
+		mismatch := claimFault(ClaimMismatch, f.Claim, c.claims.find(f.Claim).Text)
+		mismatch.Other = FieldSystem
+		return c.object(mismatch)
 	}
 	return true
 }

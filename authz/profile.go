@@ -157,10 +157,15 @@ func (p *Profile) Validate() (problems []ProfileProblem) {
 		switch {
 		case !isToken(h.Name):
 			object(ProfileProblem{}, "header %s is no header name", Excerpt(h.Name))
-		case headers[lower]:
-			object(ProfileProblem{}, "header %s has two meanings", Excerpt(h.Name))
+		case headers[lower], slices.Contains(forbiddenHeaders, lower):
+			object(ProfileProblem{}, "header %s has another meaning already", Excerpt(h.Name))
 		}
 		headers[lower] = true
+	}
+	for _, h := range []ClaimHeader{p.Sender, p.Receiver, p.Interaction} {
+		if h.Name == "" && h.Required {
+			object(ProfileProblem{}, "a header is required that has no name")
+		}
 	}
 	for _, h := range p.UnusedHeaders {
 		if !isToken(h) || h != strings.ToLower(h) || headers[h] {
@@ -216,7 +221,10 @@ func (p *Profile) validateEndpoints() (problems []ProfileProblem) {
 		case len(e.Choice) > 0 && len(e.Aliases) > 0:
 			object("aliases belong to one interaction, not to a choice")
 		}
-		if p.Token.ScopeClaim != "" && !slices.Contains(p.Token.Scopes, e.Scope) {
+		switch {
+		case p.Token.ScopeClaim == "" && e.Scope != "":
+			object("scope %s is never looked for: no claim of the token holds scopes", Excerpt(e.Scope))
+		case p.Token.ScopeClaim != "" && !slices.Contains(p.Token.Scopes, e.Scope):
 			object("scope %s is none of the token's scopes", Excerpt(e.Scope))
 		}
 		// An id may serve several endpoints as their own id (update by id and by
@@ -256,6 +264,22 @@ func (p *Profile) validateToken() (problems []ProfileProblem) {
 		if f.Claim == "" && (f.Required || len(f.Prefixes) > 0) {
 			object("", "a claim form without a claim")
 		}
+		if f.Claim != "" && len(f.Prefixes) == 0 {
+			object("", "claim %s has a form without prefixes, which no value has; a bare value has the prefix \"\"", Excerpt(f.Claim))
+		}
+	}
+	for _, public := range t.PublicSubjects {
+		if !isVisible(public) {
+			object("", "public subject %s is not visible ASCII: every subject begins with an empty one", Excerpt(public))
+			continue
+		}
+		for _, r := range t.Rules {
+			for _, prefix := range r.Prefixes {
+				if r.Claim != "sub" && neverEchoed(r.Claim) && (strings.HasPrefix(prefix, public) || strings.HasPrefix(public, prefix)) {
+					object("", "public subject %s fits a patient as rule %s has it", Excerpt(public), r.Name)
+				}
+			}
+		}
 	}
 	if t.ScopeClaim == "" && len(t.Scopes) > 0 {
 		object("", "scopes without a scope claim")
@@ -278,6 +302,14 @@ func (p *Profile) validateToken() (problems []ProfileProblem) {
 			object(r.Name, "a claim that must be absent can have no other rule")
 		case !r.Absent && !r.Required && len(r.Prefixes)+len(r.OneOf)+len(r.EqualsFirstOf) == 0:
 			object(r.Name, "the rule states nothing")
+		case r.IfPresent == r.Claim, r.Unless == r.Claim:
+			object(r.Name, "the rule hangs on its own claim: write required, or leave the condition out")
+		case r.Unless != "" && r.Unless == r.IfPresent:
+			object(r.Name, "the rule never applies: %s cannot be there and not be there", Excerpt(r.Unless))
+		case slices.Contains(r.EqualsFirstOf, r.Claim):
+			object(r.Name, "a claim always equals itself")
+		case slices.Contains(r.Prefixes, ""):
+			object(r.Name, "every value begins with an empty prefix")
 		}
 	}
 	return problems

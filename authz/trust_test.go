@@ -159,34 +159,6 @@ func TestCrossSigned(t *testing.T) {
 	}
 }
 
-// TestAge: the map's age is the larger of what the two clocks say, and never negative.
-func TestAge(t *testing.T) {
-	real := time.Now() // carries both clocks
-	wall := real.Round(0)
-	for _, test := range []struct {
-		name           string
-		now, confirmed time.Time
-		want           time.Duration
-	}{
-		{"both clocks", real.Add(time.Minute), real, time.Minute},
-		{"the wall clock only", wall.Add(time.Minute), wall, time.Minute},
-		{"confirmed by the wall clock only", real.Add(time.Minute), wall, time.Minute},
-		{"confirmed just now", real, real, 0},
-		{"confirmed later than the question began", real, real.Add(time.Second), 0},
-		{"the wall clock set back since", real.Add(time.Minute), real, time.Minute},
-		{"an age that no duration holds", wall.AddDate(1000, 0, 0), wall, 1<<63 - 1},
-		{"never confirmed", real, time.Time{}, 1<<63 - 1},
-	} {
-		s := newScenario(t)
-		s.config.MaxStaleness, s.config.MaxTrustAge = 1<<63-1, 1<<63-1
-		s.request.Now, s.map_.Confirmed = test.now, test.confirmed
-		d := s.check()
-		if got := d.Facts().MapAge; got != test.want {
-			t.Errorf("%s: %v, want %v", test.name, got, test.want)
-		}
-	}
-}
-
 // TestBoundsAreMeant: a bound of nothing is a configuration that was forgotten.
 func TestBoundsAreMeant(t *testing.T) {
 	for _, change := range []func(c *authz.Config){

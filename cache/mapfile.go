@@ -37,7 +37,8 @@ type system struct {
 // takes rights away from whoever stands in the other half.
 //
 // Scalars are taken as they are written: 1E5 and NO are ODS codes, 012345678901 is an
-// ASID, with or without quotes.
+// ASID, with or without quotes. JSON is read as the YAML that it is; of its escapes,
+// only the pairs of surrogates ("\ud83d\ude00") are refused: write the character.
 //
 // Four decisions that the format leaves to its reader:
 //

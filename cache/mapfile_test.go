@@ -303,6 +303,18 @@ func TestDecodeMapHalf(t *testing.T) {
 	}
 }
 
+// TestDecodeMapSurrogates: the one thing that JSON can say and YAML cannot is refused,
+// not misread.
+func TestDecodeMapSurrogates(t *testing.T) {
+	const file = `{"format": 1, "systems": [{"asid": "200000000205", "name": "%s", "ods": "X", "state": "active", "interactions": []}]}`
+	if _, err := cache.DecodeMap("m", fmt.Appendf(nil, file, `\ud83d\ude00`)); err == nil || !strings.HasPrefix(err.Error(), "m:1: ") {
+		t.Errorf("got %v", err)
+	}
+	if got := lines(build(t, fmt.Sprintf(file, "😀"))); !strings.Contains(got, `"😀"`) {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestBuildVersion(t *testing.T) {
 	f, err := cache.DecodeMap("m", []byte("format: 1\nsystems: []"))
 	if err != nil {

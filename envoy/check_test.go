@@ -158,7 +158,7 @@ func (e *edge) judge(t *testing.T, c *authztest.Case, want authztest.Want, respo
 	case allowed:
 		headers := values(t, response.GetOkResponse().GetHeaders())
 		got = authztest.Want{Kind: authztest.WantAllow, Endpoint: headers["x-asid-endpoint"], Interaction: headers["x-asid-interaction-id"]}
-		identified(t, response.GetOkResponse(), headers, record, id)
+		e.identified(t, response.GetOkResponse(), headers, record, id)
 	default:
 		got.Reason, _ = authz.ParseReason(record.reason)
 		denied(t, response.GetDeniedResponse(), got.Reason, id)
@@ -172,7 +172,7 @@ func (e *edge) judge(t *testing.T, c *authztest.Case, want authztest.Want, respo
 }
 
 // identified checks that every identity header is set to what was recorded, or removed.
-func identified(t *testing.T, ok *authv3.OkHttpResponse, headers map[string]string, record recorded, id string) {
+func (e *edge) identified(t *testing.T, ok *authv3.OkHttpResponse, headers map[string]string, record recorded, id string) {
 	t.Helper()
 	removed := map[string]bool{}
 	for _, name := range ok.GetHeadersToRemove() {
@@ -192,8 +192,10 @@ func identified(t *testing.T, ok *authv3.OkHttpResponse, headers map[string]stri
 	if strings.Contains(headers["x-asid-subject"], "nhs-number") {
 		t.Errorf("x-asid-subject names a patient")
 	}
-	if !removed["x-asid-reason"] || !removed["ssp-from"] {
-		t.Errorf("x-asid-reason or ssp-from of the client would reach the API: removed are %v", ok.GetHeadersToRemove())
+	for _, name := range append([]string{"x-asid-reason"}, e.profile.UnusedHeaders...) {
+		if !removed[name] {
+			t.Errorf("%s of the client would reach the API: removed are %v", name, ok.GetHeadersToRemove())
+		}
 	}
 	if headers["x-asid-decision-id"] != id {
 		t.Errorf("decision id %q in the header, %q in the metadata", headers["x-asid-decision-id"], id)

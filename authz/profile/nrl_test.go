@@ -232,6 +232,7 @@ func TestNRLToken(t *testing.T) {
 		{"a scope too many", "claim-malformed claim.scope", professional.with(claims{"scope": read + " patient/*.read"})},
 		{"wildcard", "claim-malformed claim.scope", professional.with(claims{"scope": "patient/*.read"})},
 		{"two blanks", "claim-malformed claim.scope", professional.with(claims{"scope": read + "  " + write})},
+		{"a blank at the end", "claim-malformed claim.scope", professional.with(claims{"scope": read + " "})},
 		{"a list of scopes", "claim-malformed claim.scope", professional.with(claims{"scope": notText})},
 	} {
 		a := world{profile: nrl(t), granted: allOfNRL, claims: test.claims}.authorizer(t)
@@ -246,6 +247,16 @@ func TestNRLToken(t *testing.T) {
 		if text := d.Fault().Value + d.Fault().OtherValue; strings.Contains(text, "nhs-number") {
 			t.Errorf("%s: the fault says %q, which names a patient", test.name, text)
 		}
+	}
+}
+
+// What should equal the first of some claims, and finds none of them, equals nothing.
+func TestNothingToEqual(t *testing.T) {
+	p := nrl(t)
+	p.Token.Rules = []authz.ClaimRule{{Name: "subject", Claim: "sub", EqualsFirstOf: []string{"requesting_user", "requesting_patient"}}}
+	a := world{profile: p, granted: allOfNRL, claims: unattended}.authorizer(t)
+	if d := check(a, "GET", "/STU3/DocumentReference/1"); decided(&d) != "claim-mismatch" {
+		t.Errorf("%s, want claim-mismatch", decided(&d))
 	}
 }
 

@@ -81,11 +81,16 @@ func walk(name string, n *yaml.Node, problems *Problems) {
 	case n.Kind == yaml.AliasNode:
 		object("an alias: write the value out, so that a line says what it means")
 		return
+	case n.Style&yaml.TaggedStyle != 0:
+		object("a tag: write the value plainly, so that what is written is what is meant")
 	case n.Anchor != "":
 		object("an anchor: write the value out where it is meant, so that a line says what it means")
 	}
 	for i, child := range n.Content {
-		if child.Kind == yaml.ScalarNode && child.ShortTag() == "!!null" {
+		if n.Kind == yaml.MappingNode && i%2 == 0 && child.ShortTag() == "!!merge" {
+			*problems = append(*problems, Problem{name, child.Line, "a merge (<<): write the keys out, so that each stands once"})
+		}
+		if child.Kind == yaml.ScalarNode && child.ShortTag() == "!!null" && child.Style&yaml.TaggedStyle == 0 {
 			switch {
 			case n.Kind == yaml.MappingNode && i%2 == 1:
 				*problems = append(*problems, Problem{name, child.Line, fmt.Sprintf("key %s has no value: remove it or give it one (text is put in quotes)", n.Content[i-1].Value)})
@@ -100,8 +105,8 @@ func walk(name string, n *yaml.Node, problems *Problems) {
 
 var (
 	unknownKey   = regexp.MustCompile(`^field (\S+) not found in type .*$`)
-	duplicateKey = regexp.MustCompile(`^mapping key "(.*)" already defined at line (\d+)$`)
-	wrongKind    = regexp.MustCompile("^cannot construct (\\S+)(?: `(.*)`)? into (.*)$")
+	duplicateKey = regexp.MustCompile(`(?s)^mapping key "(.*)" already defined at line (\d+)$`)
+	wrongKind    = regexp.MustCompile("(?s)^cannot construct (\\S+)(?: `(.*)`)? into (.*)$")
 )
 
 // convert turns the library's errors into Problems in this project's words.

@@ -38,6 +38,8 @@ func TestDecode(t *testing.T) {
 		{"no value", "name:\ncount: 1", "f:1: key name has no value"},
 		{"null in a list", "list: [a, ~]", "f:1: an empty value"},
 		{"alias", "name: &n a\nlist: [*n]", "f:2: an alias"},
+		{"merge", "name: a\n<<: {count: 1}", "f:2: a merge"},
+		{"tag", "name: !!binary YQ==", "f:1: a tag"},
 		{"list for text", "name: [a]", "f:1: this must be text, not a list"},
 		{"text for list", "list: a", "f:1: this must be a list, not text"},
 		{"mapping for list", "list: {a: b}", "f:1: this must be a list, not a mapping"},

@@ -151,7 +151,9 @@ func (d *deployment) start() {
 	d.t.Helper()
 	ctx, stop := context.WithCancel(d.t.Context())
 	d.stop = stop
-	go func() { d.exited <- run(ctx, []string{"serve", "--config", d.path("asid-authz.yaml")}, d.stdout, d.stderr) }()
+	go func() {
+		d.exited <- run(ctx, []string{"serve", "--config", d.path("asid-authz.yaml")}, d.stdout, d.stderr)
+	}()
 	d.await("the service listens", func() bool {
 		for line := range strings.Lines(d.stderr.String()) {
 			var entry struct{ Msg, For, Address string }
@@ -333,10 +335,14 @@ func TestStartRefused(t *testing.T) {
 		"broken map":      {func(d *deployment) { d.write("map.yaml", "format: 1\nsystems: [{asid: 1}]") }, "map.yaml:2"},
 		"empty CA bundle": {func(d *deployment) { d.write("clients.pem", "") }, "client ca"},
 		"no keys":         {func(d *deployment) { d.write("jwks.json", `{"keys":[]}`) }, "keys"},
-		"rule unknown":    {func(d *deployment) { d.replace("asid-authz.yaml", "base: /STU3", "base: /STU3, rules_off: [subject]") }, "subject"},
-		"no audience":     {func(d *deployment) { d.replace("asid-authz.yaml", "audiences: [https://nrl.example.nhs.uk]", "audiences: []") }, "audience"},
-		"algorithm none":  {func(d *deployment) { d.replace("asid-authz.yaml", "[RS256,", "[none,") }, "none"},
-		"bad base":        {func(d *deployment) { d.replace("asid-authz.yaml", "/STU3", "/STU3/") }, "base"},
+		"rule unknown": {func(d *deployment) {
+			d.replace("asid-authz.yaml", "base: /STU3", "base: /STU3, rules_off: [no-such-rule]")
+		}, "no-such-rule"},
+		"no audience": {func(d *deployment) {
+			d.replace("asid-authz.yaml", "audiences: [https://nrl.example.nhs.uk]", "audiences: []")
+		}, "audience"},
+		"algorithm none": {func(d *deployment) { d.replace("asid-authz.yaml", "[RS256,", "[none,") }, "none"},
+		"bad base":       {func(d *deployment) { d.replace("asid-authz.yaml", "/STU3", "/STU3/") }, "base"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDeployment(t)
