@@ -53,6 +53,9 @@ type Bootstrap struct {
 	// Name. Without these an address must be of the loopback: whoever could answer in
 	// its place could let everybody in.
 	Authz Peer
+	// InsecureAuthz lets Authz do without TLS beyond the loopback, because something else
+	// guards the way, a service mesh for one.
+	InsecureAuthz bool
 	// CheckTimeout bounds one question, retry included; 0 is 250 ms. Below 20 ms a
 	// handshake with asid-authz does not fit in; above 5 s clients give up first.
 	CheckTimeout time.Duration
@@ -84,8 +87,9 @@ type Peer struct {
 	Certificate, Key string
 }
 
-// EnvoyFloor is the oldest Envoy that knows every setting that Render writes.
-const EnvoyFloor = "1.40.0"
+// EnvoyFloor is the oldest Envoy that what Render writes was run on. Older ones do not
+// know every setting, or have holes that matter here.
+const EnvoyFloor = "1.39.3"
 
 const (
 	defaultCheckTimeout = 250 * time.Millisecond
@@ -386,10 +390,13 @@ func (b Bootstrap) check() error {
 	for _, err := range b.Authz.check() {
 		object("asid-authz", err)
 	}
+	if b.Authz.CA != "" && b.InsecureAuthz {
+		object("asid-authz", errors.New("TLS and insecure exclude each other"))
+	}
 	if b.Authz.CA != "" && b.Authz.Certificate == "" {
 		object("asid-authz", errors.New("a CA without a certificate for Envoy: asid-authz must be able to refuse whoever is not this Envoy"))
 	}
-	if b.Authz.CA == "" && slices.ContainsFunc(b.Authz.Addresses, func(a string) bool { return !isLocal(a) }) {
+	if b.Authz.CA == "" && !b.InsecureAuthz && slices.ContainsFunc(b.Authz.Addresses, func(a string) bool { return !isLocal(a) }) {
 		object("asid-authz", errors.New("an address that is not of this machine needs TLS: CA, name, certificate and key"))
 	}
 	for _, err := range b.Upstream.check() {

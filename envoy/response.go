@@ -35,31 +35,32 @@ var metadataOmits = map[string]bool{"field": true, "claimed_asid": true}
 //
 // rules is nil only when there are none to decide by, or none that can be trusted.
 func respond(rules *Rules, r *authz.Request, record *Record) *authv3.CheckResponse {
+	response := &authv3.CheckResponse{
+		Status:          &rpcstatus.Status{Code: int32(codes.Unavailable)},
+		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable}}},
+		DynamicMetadata: metadata(record),
+	}
+	if record.Decision.Allowed() && rules != nil {
+		response.Status = &rpcstatus.Status{Code: int32(codes.OK)}
+		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: identify(rules, record)}
+		return response
+	}
 	d := &nrl28
 	if rules != nil {
 		d = rules.dialect
 	}
 	status, outcome := d.answer(&record.Decision, record.DecisionID)
 	f := negotiateFor(r)
-	response := &authv3.CheckResponse{
-		Status: &rpcstatus.Status{Code: int32(grpcCode(record.Decision.Reason().Class()))},
-		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			Status: &typev3.HttpStatus{Code: typev3.StatusCode(status)},
-			Headers: []*corev3.HeaderValueOption{
-				set("content-type", contentTypes[f]),
-				set("cache-control", "no-store"),
-				set(headerDecisionID, record.DecisionID),
-				set(headerReason, record.Decision.Reason().Public().String()),
-			},
-			Body: string(outcome.body(f)),
-		}},
-		DynamicMetadata: metadata(record),
+	response.Status.Code = int32(grpcCode(record.Decision.Reason().Class()))
+	denial := response.GetDeniedResponse()
+	denial.Status.Code = typev3.StatusCode(status)
+	denial.Headers = []*corev3.HeaderValueOption{
+		set("content-type", contentTypes[f]),
+		set("cache-control", "no-store"),
+		set(headerDecisionID, record.DecisionID),
+		set(headerReason, record.Decision.Reason().Public().String()),
 	}
-	if !record.Decision.Allowed() || rules == nil {
-		return response
-	}
-	response.Status = &rpcstatus.Status{Code: int32(codes.OK)}
-	response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: identify(rules, record)}
+	denial.Body = string(outcome.body(f))
 	return response
 }
 

@@ -65,7 +65,7 @@ func Decode(name string, text []byte, v any) error {
 		return convert(name, err, nil)
 	}
 	walk(name, &root, &problems)
-	if err := yaml.Load(text, v, yaml.WithKnownFields()); err != nil {
+	if err := root.Load(v, yaml.WithKnownFields()); err != nil {
 		problems = append(problems, convert(name, err, knownKeys(reflect.TypeOf(v)))...)
 	}
 	if len(problems) == 0 {
@@ -85,15 +85,15 @@ func walk(name string, n *yaml.Node, problems *Problems) {
 		object("a tag: write the value plainly, so that what is written is what is meant")
 	case n.Anchor != "":
 		object("an anchor: write the value out where it is meant, so that a line says what it means")
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!merge":
+		// Also where it is no key: the library reads it into anything, as nothing, in silence.
+		object("a merge (<<): write the keys out, so that each stands once")
 	}
 	for i, child := range n.Content {
-		if n.Kind == yaml.MappingNode && i%2 == 0 && child.ShortTag() == "!!merge" {
-			*problems = append(*problems, Problem{name, child.Line, "a merge (<<): write the keys out, so that each stands once"})
-		}
 		if child.Kind == yaml.ScalarNode && child.ShortTag() == "!!null" && child.Style&yaml.TaggedStyle == 0 {
 			switch {
 			case n.Kind == yaml.MappingNode && i%2 == 1:
-				*problems = append(*problems, Problem{name, child.Line, fmt.Sprintf("key %s has no value: remove it or give it one (text is put in quotes)", n.Content[i-1].Value)})
+				*problems = append(*problems, Problem{name, child.Line, fmt.Sprintf("key %s has no value: remove it or give it one (text is put in quotes)", authz.ExcerptBare(n.Content[i-1].Value))})
 			default:
 				*problems = append(*problems, Problem{name, child.Line, "an empty value: remove it, or put text in quotes"})
 			}
@@ -104,7 +104,7 @@ func walk(name string, n *yaml.Node, problems *Problems) {
 }
 
 var (
-	unknownKey   = regexp.MustCompile(`^field (\S+) not found in type .*$`)
+	unknownKey   = regexp.MustCompile(`(?s)^field (.*) not found in type .*$`)
 	duplicateKey = regexp.MustCompile(`(?s)^mapping key "(.*)" already defined at line (\d+)$`)
 	wrongKind    = regexp.MustCompile("(?s)^cannot construct (\\S+)(?: `(.*)`)? into (.*)$")
 )
@@ -124,11 +124,9 @@ func convert(name string, err error, keys []string) Problems {
 	}
 	var problems Problems
 	for _, e := range all {
-		text := e.Error()
+		text := e.Message
 		if inner := e.Unwrap(); inner != nil {
 			text = inner.Error()
-		} else if _, message, found := strings.Cut(text, fmt.Sprintf("at L%d.C%d: ", e.Mark.Line, e.Mark.Column)); found {
-			text = message
 		}
 		for _, line := range strings.Split(reword(text, keys), "\n") {
 			problems = append(problems, Problem{name, e.Mark.Line, line})

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,38 +24,38 @@ type call struct {
 }
 
 var calls = []call{
-	{"allow-read", "GP One reads a pointer", "its own"},
-	{"allow-search", "GP One searches for a patient's pointers", "its own"},
-	{"allow-create", "GP Two, a provider too, creates a pointer", "its own"},
-	{"claim-citizen", "a citizen reads his own record through GP One", "a citizen's"},
-	{"shared-certificate-north", "a portal with one certificate and two ASIDs", "its own"},
-	{"header-identity-spoofed", "GP One brings x-asid headers: they are stripped", "its own"},
-	{"permission-delete-of-consumer", "GP One, a consumer, deletes", "its own"},
-	{"permission-read-of-provider", "Trust EPR, a provider only, reads", "its own"},
-	{"binding-cn-foreign-asid", "GP One says that it is GP Two", "its own"},
-	{"asid-unknown", "GP One claims an ASID that nobody has", "its own"},
-	{"asid-suspended", "a system that was suspended reads", "its own"},
-	{"claim-system-of-another", "GP One found a token of GP Two", "of GP Two"},
-	{"tie-cnf-of-another", "the token is bound to another certificate", "bound to GP Two's"},
-	{"claim-organisation-of-another", "the token names another organisation", "another's ODS code"},
-	{"claim-scope-write-for-read", "the token is good for writing", "scope write"},
-	{"token-expired", "the token was kept too long", "expired"},
-	{"token-audience-wrong", "the token is for another API", "another audience"},
-	{"token-none", "the token is signed by nobody", "alg none"},
-	{"token-hmac-with-public-key", "the token is signed with a key that all know", "HS256, public key"},
-	{"header-sender-missing", "GP One does not say who it is", "its own"},
-	{"header-sender-repeated", "GP One says it twice, differently", "its own"},
-	{"header-receiver-of-another-service", "the request is meant for another service", "its own"},
-	{"form-path-parameter", "the path has two readings", "its own"},
-	{"form-forbidden-method-override", "a GET that asks to be taken for a DELETE", "its own"},
-	{"certificate-none", "somebody without a certificate", "of GP One"},
-	{"certificate-expired", "GP One's certificate has expired", "its own"},
+	{"allow-read", "GP One reads a pointer", "own"},
+	{"allow-search", "GP One searches for a patient", "own"},
+	{"allow-create", "GP Two, also a provider, creates", "own"},
+	{"claim-citizen", "a citizen reads through GP One", "a citizen's"},
+	{"shared-certificate-north", "one certificate of two ASIDs", "own"},
+	{"header-identity-spoofed", "GP One brings x-asid headers", "own"},
+	{"permission-delete-of-consumer", "GP One, a consumer, deletes", "own"},
+	{"permission-read-of-provider", "Trust EPR, a provider, reads", "own"},
+	{"binding-cn-foreign-asid", "GP One says that it is GP Two", "own"},
+	{"asid-unknown", "GP One claims an unknown ASID", "own"},
+	{"asid-suspended", "a suspended system reads", "own"},
+	{"claim-system-of-another", "GP One uses a token of GP Two", "of GP Two"},
+	{"tie-cnf-of-another", "a token for another certificate", "cnf of GP Two"},
+	{"claim-organisation-of-another", "a token of another organisation", "other ODS code"},
+	{"claim-scope-write-for-read", "a token for writing only", "scope write"},
+	{"token-expired", "a token that was kept too long", "expired"},
+	{"token-audience-wrong", "a token for another API", "other audience"},
+	{"token-none", "a token that nobody signed", "alg none"},
+	{"token-hmac-with-public-key", "a token signed with a public key", "HS256"},
+	{"header-sender-missing", "no sender is named", "own"},
+	{"header-sender-repeated", "two senders are named", "own"},
+	{"header-receiver-of-another-service", "meant for another service", "own"},
+	{"form-path-parameter", "a path with two readings", "own"},
+	{"form-forbidden-method-override", "a GET to be taken for a DELETE", "own"},
+	{"certificate-none", "no certificate", "of GP One"},
+	{"certificate-expired", "an expired certificate", "own"},
 }
 
 // playCalls sends every call and shows what came of it.
 func (d *demo) playCalls(ctx context.Context) error {
 	table := tabwriter.NewWriter(d.w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "WHAT HAPPENS\tFROMASID\tCERTIFICATE\tTOKEN\tCALL\tSTATUS\tWHY")
+	fmt.Fprintln(table, "WHAT HAPPENS\tFROMASID\tCERTIFICATE\tTOKEN\tCALL\tANSWER")
 	for _, k := range calls {
 		c, err := d.find(k.file)
 		if err != nil {
@@ -66,15 +69,32 @@ func (d *demo) playCalls(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.story, sender(c), certificate, k.token, request(c), status, why)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s %s\n", k.story, sender(c), certificate, k.token, request(c), status, why)
 	}
 	table.Flush()
-	_, err := fmt.Fprintf(d.w, `
-WHY is what the audit log says. The client is told as much, but for asid-unknown: to it that
-looks like certificate-not-of-asid, or anybody could find out which ASIDs there are.
-%d calls reached the API, each with headers in which asid-authz says who called and as what.
+	fmt.Fprintf(d.w, `
+The Reason in ANSWER is that of the audit log. The client is told it too, but for asid-unknown:
+to the client that is certificate-not-of-asid, or anybody could find out which ASIDs there are.
+
+%d calls reached the API. This is what it was told about the first, whatever the client wrote
+into such headers:
 
 `, d.mesh.Upstream.Count())
+	return d.showIdentity()
+}
+
+// showIdentity shows the headers in which the API learns who called it.
+func (d *demo) showIdentity() error {
+	all := d.mesh.Upstream.All()
+	if len(all) == 0 {
+		return errors.New("no call reached the API")
+	}
+	for _, name := range slices.Sorted(maps.Keys(all[0].Header)) {
+		if lower := strings.ToLower(name); strings.HasPrefix(lower, "x-asid") {
+			fmt.Fprintf(d.w, "    %s: %s\n", lower, strings.Join(all[0].Header[name], ", "))
+		}
+	}
+	_, err := fmt.Fprintln(d.w)
 	return err
 }
 
@@ -111,7 +131,7 @@ func (d *demo) send(ctx context.Context, c *authztest.Case) (*mesh.Answer, error
 // judge says what an answer means: the Want that it meets, and the same in words.
 func (d *demo) judge(a *mesh.Answer) (status string, got authztest.Want, why string, err error) {
 	if a.Refused != "" {
-		return "-", authztest.Want{Kind: authztest.WantRefused}, "refused in the TLS handshake", nil
+		return "-  ", authztest.Want{Kind: authztest.WantRefused}, "refused in the TLS handshake", nil
 	}
 	status = fmt.Sprint(a.Status)
 	id := a.Header.Get("X-Asid-Decision-Id")
@@ -168,16 +188,16 @@ func sender(c *authztest.Case) string {
 	case 1:
 		return all[0]
 	}
-	return all[0] + ", ..."
+	return fmt.Sprintf("%d of them", len(all))
 }
 
-// request returns method and path, short enough for a table.
+// request returns method and path below the base, short enough for a table.
 func request(c *authztest.Case) string {
 	path, query, _ := strings.Cut(c.Request.Target, "?")
-	segments := strings.Split(path, "/")
+	segments := strings.Split(strings.TrimPrefix(path, "/STU3"), "/")
 	for i, s := range segments {
 		if len(s) > 30 {
-			segments[i] = s[:6] + "..."
+			segments[i] = "{id}"
 		}
 	}
 	path = strings.Join(segments, "/")

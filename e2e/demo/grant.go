@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -104,7 +103,7 @@ func (d *demo) playExplain(ctx context.Context) error {
 		return err
 	}
 	for line := range strings.Lines(string(out)) {
-		io.WriteString(d.w, "    "+line)
+		fmt.Fprintln(d.w, strings.TrimRight("    "+line, " \n"))
 	}
 	_, err = fmt.Fprintln(d.w)
 	return err

@@ -25,8 +25,9 @@ import (
 func main() {
 	once := flag.Bool("once", false, "end when everything has been shown")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // or a reader who has seen enough would kill us before everything is ended
 	if err := run(ctx, os.Stdout, *once); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)

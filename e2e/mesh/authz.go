@@ -40,13 +40,14 @@ func (m *Mesh) Authz(ctx context.Context) (*Authz, error) {
 	return a, nil
 }
 
-// Start starts the process, for the first time or again, and waits until it is ready. The
-// addresses stay what they were.
+// Start starts the process, for the first time or again, and waits until it is ready. Its
+// addresses stay what they were, because an Envoy knows them.
 func (a *Authz) Start(ctx context.Context) error {
 	const attempts = 3 // somebody else may take a port between our choice and its use
+	again := a.Address != ""
 	for attempt := 1; ; attempt++ {
 		err := a.start(ctx)
-		if err == nil || attempt == attempts || !strings.Contains(err.Error(), "address already in use") {
+		if err == nil || again || attempt == attempts || !strings.Contains(err.Error(), "address already in use") {
 			return err
 		}
 		a.Address, a.Admin = "", ""

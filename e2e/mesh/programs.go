@@ -38,7 +38,7 @@ func FindPrograms(ctx context.Context) (*Programs, error) {
 		return nil, err
 	}
 	p := &Programs{Envoy: envoy, Authz: filepath.Join(dir, "asid-authz"), EnvoyVersion: version, dir: dir}
-	build := exec.CommandContext(ctx, "go", "build", "-o", p.Authz)
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", p.Authz)
 	if raceDetector {
 		build.Args = append(build.Args, "-race")
 	}
