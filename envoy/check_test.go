@@ -226,6 +226,7 @@ func values(t *testing.T, options []*corev3.HeaderValueOption) map[string]string
 		if _, twice := all[o.GetHeader().GetKey()]; twice || o.GetHeader().GetValue() == "" || len(o.GetHeader().GetRawValue()) > 0 {
 			t.Errorf("header %q twice, empty or raw: Envoy would keep the last, none, or nothing of it", o.GetHeader().GetKey())
 		}
+		//lint:ignore SA1019 the deprecated flag is the one that must stay unset
 		if o.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD || o.GetAppend() != nil {
 			t.Errorf("header %q could be joined with the client's own", o.GetHeader().GetKey())
 		}

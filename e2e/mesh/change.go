@@ -17,24 +17,17 @@ import (
 // error, so that none can become a test of nothing.
 type Change struct {
 	Name  string
+	flag  string // of the command, where it offers the weaker setting itself
 	apply func(tree any) error
 }
 
 // The mistakes and the weaker settings.
 var (
 	// Unverified asks clients for a certificate, takes any, and does without.
-	Unverified = Change{"unverified", func(tree any) error {
-		return each(tree, isType("DownstreamTlsContext"), func(tls node) error {
-			tls["require_client_certificate"] = false
-			return each(tls, has("trusted_ca"), func(validation node) error {
-				validation["trust_chain_verification"] = "ACCEPT_UNTRUSTED"
-				return nil
-			})
-		})
-	}}
+	Unverified = Change{Name: "unverified", flag: "--unverified-clients"}
 
 	// Resuming lets clients resume TLS sessions, as Envoy does by default.
-	Resuming = Change{"resuming", func(tree any) error {
+	Resuming = Change{Name: "resuming", apply: func(tree any) error {
 		return each(tree, has("disable_stateless_session_resumption"), func(tls node) error {
 			delete(tls, "disable_stateless_session_resumption")
 			delete(tls, "disable_stateful_session_resumption")
@@ -43,7 +36,7 @@ var (
 	}}
 
 	// FailingOpen lets requests pass that nobody decided about.
-	FailingOpen = Change{"failure_mode_allow", func(tree any) error {
+	FailingOpen = Change{Name: "failure_mode_allow", apply: func(tree any) error {
 		return each(tree, isType("ExtAuthz"), func(filter node) error {
 			filter["failure_mode_allow"] = true
 			return nil
@@ -51,7 +44,7 @@ var (
 	}}
 
 	// Disabled switches the question off on every route.
-	Disabled = Change{"disabled", func(tree any) error {
+	Disabled = Change{Name: "disabled", apply: func(tree any) error {
 		return each(tree, isRoute, func(route node) error {
 			perRoute(route)["disabled"] = true
 			delete(perRoute(route), "check_settings")
@@ -60,7 +53,7 @@ var (
 	}}
 
 	// Shadowed asks and does not heed the answer.
-	Shadowed = Change{"shadow_mode", func(tree any) error {
+	Shadowed = Change{Name: "shadow_mode", apply: func(tree any) error {
 		return each(tree, isType("ExtAuthz"), func(filter node) error {
 			filter["shadow_mode"] = true
 			return nil
@@ -68,7 +61,7 @@ var (
 	}}
 
 	// Unlocked takes the lock away: the filter that lets pass only what ext_authz marked.
-	Unlocked = Change{"unlocked", func(tree any) error {
+	Unlocked = Change{Name: "unlocked", apply: func(tree any) error {
 		return each(tree, has("http_filters"), func(manager node) error {
 			filters, _ := manager["http_filters"].([]any)
 			kept := slices.DeleteFunc(slices.Clone(filters), func(filter any) bool {
@@ -87,7 +80,7 @@ var (
 
 // Naming makes every route name that endpoint, right or wrong.
 func Naming(endpoint string) Change {
-	return Change{"naming " + endpoint, func(tree any) error {
+	return Change{Name: "naming " + endpoint, apply: func(tree any) error {
 		return each(tree, isRoute, func(route node) error {
 			perRoute(route)["check_settings"] = node{"context_extensions": node{"asid-authz.endpoint": endpoint}}
 			return nil
@@ -97,7 +90,7 @@ func Naming(endpoint string) Change {
 
 // Asking makes Envoy ask another server in the place of asid-authz.
 func Asking(address string) Change {
-	return Change{"asking " + address, func(tree any) error {
+	return Change{Name: "asking " + address, apply: func(tree any) error {
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
 			return err
@@ -183,8 +176,10 @@ func each(tree any, match func(node) bool, change func(node) error) error {
 	return nil
 }
 
-// changed returns the configuration with those changes made.
+// changed returns the configuration with those changes made, but for those that are flags of
+// the command.
 func changed(config []byte, changes []Change) ([]byte, error) {
+	changes = slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.apply == nil })
 	if len(changes) == 0 {
 		return config, nil
 	}

@@ -43,7 +43,7 @@ func (m *Mesh) startEdge(ctx context.Context, changes []Change) (*Edge, error) {
 	if e.Address, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	text, err := m.envoyConfig(ctx, e.Address, e.admin)
+	text, err := m.envoyConfig(ctx, e, changes)
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +73,11 @@ func (m *Mesh) startEdge(ctx context.Context, changes []Change) (*Edge, error) {
 }
 
 // envoyConfig returns what the command prints.
-func (m *Mesh) envoyConfig(ctx context.Context, listen, admin string) ([]byte, error) {
+func (m *Mesh) envoyConfig(ctx context.Context, e *Edge, changes []Change) ([]byte, error) {
 	args := []string{"envoy-config",
 		"--config", m.replicas[0].Config,
-		"--listen", listen,
-		"--admin", "unix:" + admin,
+		"--listen", e.Address,
+		"--admin", "unix:" + e.admin,
 		"--server-name", m.World.Authority,
 		"--certificate", filepath.Join(m.dir, "server.pem"),
 		"--key", filepath.Join(m.dir, "server.key"),
@@ -93,6 +93,11 @@ func (m *Mesh) envoyConfig(ctx context.Context, listen, admin string) ([]byte, e
 			"--authz-certificate", filepath.Join(m.dir, "edge.pem"),
 			"--authz-key", filepath.Join(m.dir, "edge.key"),
 			"--authz-name", authzName)
+	}
+	for _, c := range changes {
+		if c.flag != "" {
+			args = append(args, c.flag)
+		}
 	}
 	return m.programs.Run(ctx, args...)
 }
