@@ -60,6 +60,7 @@ func TestJWK(t *testing.T) {
 		{"even modulus", rsaKey.with("n", modulus(2048, 0)), "an RSA modulus is odd", nil},
 		{"exponent 1", rsaKey.with("e", quote(b64([]byte{1}))), "out of range", nil},
 		{"exponent 2", rsaKey.with("e", quote(b64([]byte{2}))), "its exponent is odd", nil},
+		{"exponent 65538", rsaKey.with("e", quote(b64([]byte{1, 0, 2}))), "its exponent is odd", nil},
 		{"exponent 3", rsaKey.with("e", quote(b64([]byte{3}))), "", rsaAlgorithms},
 		{"exponent of 65 bits", rsaKey.with("e", quote(b64([]byte{1, 0, 0, 0, 0, 0, 1, 0, 1}))), "do not match", nil},
 		{"no exponent", rsaKey.with("e", ""), `requires parameters`, nil},

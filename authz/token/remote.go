@@ -266,7 +266,7 @@ func (k *RemoteKeys) discover(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("not a discovery document: %w", err)
 	}
 	issuer, _ := find(members, "issuer")
-	if issuer.kind != kindString || issuer.text != k.config.Issuer {
+	if issuer != (value{kindString, k.config.Issuer}) {
 		return "", fmt.Errorf("the discovery document is that of issuer %s, not of %s", authz.Excerpt(issuer.text), authz.Excerpt(k.config.Issuer))
 	}
 	address, _ := find(members, "jwks_uri")

@@ -114,7 +114,8 @@ func (c *h2Conn) read(id uint32) (*Answer, error) {
 				c.framer.WritePing(true, f.Data)
 			}
 		case *http2.GoAwayFrame:
-			if f.LastStreamID < id {
+			// With an error the connection ends, whatever the last stream is said to be.
+			if f.LastStreamID < id || f.ErrCode != http2.ErrCodeNo {
 				return nil, &refusal{fmt.Errorf("GOAWAY %v", f.ErrCode)}
 			}
 		case *http2.RSTStreamFrame:
