@@ -3,7 +3,6 @@ package envoy
 import (
 	"bytes"
 	"embed"
-	"encoding/json"
 	"fmt"
 	"net"
 	"path"
@@ -120,9 +119,13 @@ func allowedHeaders(p *authz.Profile) []allowedHeader {
 func mutableHeaders(p *authz.Profile) string {
 	names := []string{headerASID + "(-[a-z-]+)?"}
 	for _, h := range p.UnusedHeaders {
-		name := regexp.QuoteMeta(h)
-		if family, _, found := strings.Cut(strings.TrimPrefix(h, "x-"), "-"); found {
-			name = regexp.QuoteMeta(strings.TrimSuffix(h, strings.TrimPrefix(h, "x-"))+family) + "-.+"
+		name, begin := regexp.QuoteMeta(h), ""
+		rest, isExtension := strings.CutPrefix(h, "x-")
+		if isExtension { // no family: everybody's names begin so
+			begin = "x-"
+		}
+		if family, _, found := strings.Cut(rest, "-"); found {
+			name = regexp.QuoteMeta(begin+family) + "-.+"
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)
@@ -154,7 +157,7 @@ func (b Bootstrap) execute(name string, data any) ([]byte, error) {
 	t = template.New("").Option("missingkey=error").Funcs(template.FuncMap{
 		"include":  include,
 		"quote":    quote,
-		"list":     func(all []string) string { return quote(all) },
+		"list":     quoteAll,
 		"address":  address,
 		"socket":   socketPath,
 		"duration": func(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s" },
@@ -182,15 +185,17 @@ func (b Bootstrap) execute(name string, data any) ([]byte, error) {
 	return []byte(text), err
 }
 
-// quote returns v as JSON, which is YAML: whatever a text holds, it stays one text.
-func quote(v any) string {
-	var b strings.Builder
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		panic(err) // texts, lists and maps of them always encode
+// quote returns s as a YAML scalar in double quotes, whose escapes are those of Go:
+// whatever s holds, it stays one text. ASCII, because YAML ends a line also at
+// characters that do not look like it (U+0085).
+func quote(s string) string { return strconv.QuoteToASCII(s) }
+
+func quoteAll(all []string) string {
+	quoted := make([]string, len(all))
+	for i, s := range all {
+		quoted[i] = quote(s)
 	}
-	return strings.TrimSuffix(b.String(), "\n")
+	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
 const unixPrefix = "unix:"

@@ -25,15 +25,20 @@ func allowed(t testing.TB) (*envoy.Rules, *authv3.CheckRequest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
-	minted, err := corpus.Worlds["registered-cn"].Mint(now)
+	minted, err := corpus.Worlds["registered-cn"].Mint(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := minted.Config(now)
+	config, err := minted.Config(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return allowedBy(t, minted, config)
+}
+
+// allowedBy is allowed for a world that is minted, and in the Config that it has.
+func allowedBy(t testing.TB, minted *authztest.Minted, config authz.Config) (*envoy.Rules, *authv3.CheckRequest) {
+	t.Helper()
 	authorizer, err := authz.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -42,11 +47,15 @@ func allowed(t testing.TB) (*envoy.Rules, *authv3.CheckRequest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range corpus.In("registered-cn") {
+	corpus, err := authztest.Load("../authz/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range corpus.In(minted.Name) {
 		if c.Want.Kind != authztest.WantAllow || c.Want.Endpoint != "read" {
 			continue
 		}
-		r, err := minted.Request(c, &config.Profile, now)
+		r, err := minted.Request(c, &config.Profile, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,6 +70,12 @@ func allowed(t testing.TB) (*envoy.Rules, *authv3.CheckRequest) {
 	}
 	t.Fatal("the corpus allows nobody to read")
 	return nil, nil
+}
+
+// setHeader adds a header to message.
+func setHeader(message *authv3.CheckRequest, name, value string) {
+	fields := &message.Attributes.Request.Http.HeaderMap.Headers
+	*fields = append(*fields, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
 }
 
 func serverOf(rules *envoy.Rules, record func(*envoy.Record) error) *envoy.Server {
@@ -103,10 +118,6 @@ func TestAllowed(t *testing.T) {
 func TestHostileMessages(t *testing.T) {
 	rules, good := allowed(t)
 	s := serverOf(rules, unrecorded)
-	header := func(m *authv3.CheckRequest, name, value string) {
-		fields := &m.Attributes.Request.Http.HeaderMap.Headers
-		*fields = append(*fields, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
-	}
 	for name, test := range map[string]struct {
 		change func(m *authv3.CheckRequest)
 		status int
@@ -126,20 +137,20 @@ func TestHostileMessages(t *testing.T) {
 		"a megabyte":           {func(m *authv3.CheckRequest) { m.Attributes.Source.Certificate = strings.Repeat("A", 1<<20) }, 403, authz.CertificateMalformed},
 		"both header forms":    {func(m *authv3.CheckRequest) { m.Attributes.Request.Http.Headers = map[string]string{"fromasid": "1"} }, 400, authz.RequestMalformed},
 		"neither header form":  {func(m *authv3.CheckRequest) { m.Attributes.Request.Http.HeaderMap = nil }, 400, authz.HeaderMissing},
-		"upper-case header":    {func(m *authv3.CheckRequest) { header(m, "fromASID", "200000000118") }, 400, authz.RequestMalformed},
-		"header without name":  {func(m *authv3.CheckRequest) { header(m, "", "x") }, 400, authz.RequestMalformed},
-		"second :path":         {func(m *authv3.CheckRequest) { header(m, ":path", m.Attributes.Request.Http.Path) }, 400, authz.RequestMalformed},
-		"second :method":       {func(m *authv3.CheckRequest) { header(m, ":method", "GET") }, 400, authz.RequestMalformed},
+		"upper-case header":    {func(m *authv3.CheckRequest) { setHeader(m, "fromASID", "200000000118") }, 400, authz.RequestMalformed},
+		"header without name":  {func(m *authv3.CheckRequest) { setHeader(m, "", "x") }, 400, authz.RequestMalformed},
+		"second :path":         {func(m *authv3.CheckRequest) { setHeader(m, ":path", m.Attributes.Request.Http.Path) }, 400, authz.RequestMalformed},
+		"second :method":       {func(m *authv3.CheckRequest) { setHeader(m, ":method", "GET") }, 400, authz.RequestMalformed},
 		"another path":         {func(m *authv3.CheckRequest) { m.Attributes.Request.Http.Path = "/STU3/DocumentReference" }, 400, authz.RequestMalformed},
 		"another method":       {func(m *authv3.CheckRequest) { m.Attributes.Request.Http.Method = "DELETE" }, 400, authz.RequestMalformed},
 		"129 headers":          {func(m *authv3.CheckRequest) { many(m, 129) }, 400, authz.RequestTooLarge},
-		"headers of a MB":      {func(m *authv3.CheckRequest) { header(m, "accept", strings.Repeat("a", 1<<20)) }, 400, authz.RequestTooLarge},
+		"headers of a MB":      {func(m *authv3.CheckRequest) { setHeader(m, "accept", strings.Repeat("a", 1<<20)) }, 400, authz.RequestTooLarge},
 		"unknown route":        {func(m *authv3.CheckRequest) { route(m, "nothing") }, 403, authz.EndpointUnknown},
 		"route of another":     {func(m *authv3.CheckRequest) { route(m, "delete") }, 403, authz.EndpointMismatch},
-		"repeated claim":       {func(m *authv3.CheckRequest) { header(m, "fromasid", "200000000118") }, 400, authz.HeaderRepeated},
-		"repeated token":       {func(m *authv3.CheckRequest) { header(m, "authorization", "Bearer x") }, 400, authz.TokenRepeated},
-		"header not UTF-8":     {func(m *authv3.CheckRequest) { header(m, "interactionid", "\xff") }, 400, authz.HeaderMalformed},
-		"NUL in a claim":       {func(m *authv3.CheckRequest) { header(m, "interactionid", "urn:x\x00") }, 400, authz.HeaderMalformed},
+		"repeated claim":       {func(m *authv3.CheckRequest) { setHeader(m, "fromasid", "200000000118") }, 400, authz.HeaderRepeated},
+		"repeated token":       {func(m *authv3.CheckRequest) { setHeader(m, "authorization", "Bearer x") }, 400, authz.TokenRepeated},
+		"header not UTF-8":     {func(m *authv3.CheckRequest) { setHeader(m, "interactionid", "\xff") }, 400, authz.HeaderMalformed},
+		"NUL in a claim":       {func(m *authv3.CheckRequest) { setHeader(m, "interactionid", "urn:x\x00") }, 400, authz.HeaderMalformed},
 		"CONNECT without path": {func(m *authv3.CheckRequest) { connect(m) }, 400, authz.MethodNotAllowed},
 	} {
 		t.Run(name, func(t *testing.T) {

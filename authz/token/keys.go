@@ -36,7 +36,7 @@ type Status struct {
 }
 
 // Age returns how long before now the keys were confirmed.
-func (s Status) Age(now time.Time) time.Duration { return age(now, s.Confirmed) }
+func (s Status) Age(now time.Time) time.Duration { return authz.Age(now, s.Confirmed) }
 
 // held is what Keys hold at one moment. It is immutable.
 type held struct {
@@ -119,14 +119,4 @@ func (h *holder) refuse(err error) {
 	if old.err == nil || old.err.Error() != err.Error() {
 		h.log.Warn("keys not confirmed", zap.String("source", h.source), zap.Error(err), zap.Bool("held", old.set != nil))
 	}
-}
-
-// age returns how long before now t was: the larger of what the monotonic and the wall
-// clock say, so that neither a clock that was set nor one that stood still while the
-// machine slept makes keys young. What was never confirmed is infinitely old.
-func age(now, t time.Time) time.Duration {
-	if t.IsZero() {
-		return 1<<63 - 1
-	}
-	return max(0, now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }

@@ -23,6 +23,7 @@ const (
 	DefaultInterval    = 5 * time.Minute
 	DefaultMinInterval = 30 * time.Second
 
+	maxInterval  = 24 * time.Hour
 	fetchTimeout = 10 * time.Second // of all requests of one refresh together
 )
 
@@ -102,8 +103,8 @@ func NewRemoteKeys(r Remote) (*RemoteKeys, error) {
 			all = append(all, err)
 		}
 	}
-	if r.MinInterval < time.Second || r.Interval < r.MinInterval {
-		all = append(all, errors.New("keys are refreshed at an interval, which is not shorter than the least one, which is not shorter than a second"))
+	if r.MinInterval < time.Second || r.Interval < r.MinInterval || r.Interval > maxInterval {
+		all = append(all, fmt.Errorf("keys are refreshed every %v at the latest and every %v at the soonest: the one is at most %v, the other at least a second and not longer", r.Interval, r.MinInterval, maxInterval))
 	}
 	if r.Log == nil {
 		all = append(all, errors.New("a log is needed"))
@@ -132,12 +133,12 @@ func (r *Remote) fetchable(address string) error {
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "":
 		return fmt.Errorf("%s is no URL that keys can be fetched from", authz.Excerpt(address))
+	case u.User != nil || u.Fragment != "":
+		return fmt.Errorf("%s: a user or a fragment has no place in the URL of keys", authz.Excerpt(u.Redacted()))
 	case u.Scheme == "http" && !r.PlainHTTP:
 		return fmt.Errorf("%s is not https: whoever is on the way could hand us keys of his own. If that is meant, it must be written out", authz.Excerpt(address))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("%s is not https", authz.Excerpt(address))
-	case u.User != nil || u.Fragment != "":
-		return fmt.Errorf("%s: a user or a fragment has no place in the URL of keys", authz.Excerpt(u.Redacted()))
 	}
 	return nil
 }
@@ -193,7 +194,7 @@ func (k *RemoteKeys) due() time.Time {
 // issuer may have begun to use a key that we have not seen, and one refresh is asked
 // for, however many ask; Run sees to it that they do not follow each other too soon.
 func (k *RemoteKeys) unknown(h *held, now time.Time) authz.Reason {
-	if age(now, h.confirmed) < k.config.MinInterval {
+	if authz.Age(now, h.confirmed) < k.config.MinInterval {
 		return authz.TokenKeyUnknown
 	}
 	select {

@@ -528,11 +528,13 @@ func TestNewRemoteKeysRefuses(t *testing.T) {
 		{"no host", Remote{KeySet: "https:///jwks"}, "is no URL"},
 		{"no URL", Remote{Issuer: "urn:cas"}, "is no URL"},
 		{"password", Remote{KeySet: "https://a:secret@cas.example.nhs.uk/jwks"}, "a user or a fragment"},
+		{"password by http", Remote{KeySet: "http://a:secret@cas.example.nhs.uk/jwks"}, "a user or a fragment"},
 		{"fragment", Remote{KeySet: keysURL + "#a"}, "a user or a fragment"},
 		{"query in discovery", Remote{Issuer: "https://cas.example.nhs.uk?a=b"}, "discovery begins at the URL that"},
 		{"the document's own URL", Remote{Issuer: cas, Discovery: cas + "/.well-known/openid-configuration"}, "discovery begins at the URL that"},
-		{"interval", Remote{KeySet: keysURL, Interval: time.Minute, MinInterval: 2 * time.Minute}, "which is not shorter than the least one"},
-		{"least interval", Remote{KeySet: keysURL, MinInterval: time.Millisecond}, "not shorter than a second"},
+		{"interval", Remote{KeySet: keysURL, Interval: time.Minute, MinInterval: 2 * time.Minute}, "every 1m0s at the latest and every 2m0s at the soonest"},
+		{"long interval", Remote{KeySet: keysURL, Interval: 25 * time.Hour}, "at most 24h0m0s"},
+		{"least interval", Remote{KeySet: keysURL, MinInterval: time.Millisecond}, "at least a second"},
 		{"log", Remote{KeySet: keysURL}, "a log is needed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

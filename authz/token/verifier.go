@@ -208,7 +208,7 @@ func (v *Verifier) verify(credential string, now time.Time) (*verified, *authz.F
 // held returns the issuer's keys if they may be used at now.
 func (is *issuer) held(now time.Time) (*held, *authz.Fault) {
 	h := is.Keys.current()
-	if h.set == nil || age(now, h.confirmed) > is.MaxKeyAge {
+	if h.set == nil || authz.Age(now, h.confirmed) > is.MaxKeyAge {
 		return nil, refusal(authz.KeysUnavailable)
 	}
 	return h, nil
