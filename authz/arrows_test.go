@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"go/ast"
 	"go/parser"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -32,30 +34,31 @@ func packages(t *testing.T) map[string]*listed {
 	if testing.Short() {
 		t.Skip("runs the go command")
 	}
-	command := exec.Command("go", "list", "-json=ImportPath,Dir,Name,GoFiles,Imports,Deps", module+"/...")
-	command.Stderr = os.Stderr
-	out, err := command.StdoutPipe()
+	all, err := list()
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	all := map[string]*listed{}
-	for d := json.NewDecoder(out); ; {
-		p := new(listed)
-		if err := d.Decode(p); err == io.EOF {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		all[p.ImportPath] = p
-	}
-	if err := command.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	return all
 }
+
+var list = sync.OnceValues(func() (map[string]*listed, error) {
+	command := exec.Command("go", "list", "-json=ImportPath,Dir,Name,GoFiles,Imports,Deps", module+"/...")
+	command.Stderr = os.Stderr
+	out, err := command.Output()
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*listed{}
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		p := new(listed)
+		if err := d.Decode(p); err == io.EOF {
+			return all, nil
+		} else if err != nil {
+			return nil, err
+		}
+		all[p.ImportPath] = p
+	}
+})
 
 // parse returns the files of p that ship.
 func (p *listed) parse(t *testing.T) map[string]*ast.File {

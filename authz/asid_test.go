@@ -84,7 +84,7 @@ func TestInteractionEveryByte(t *testing.T) {
 	for s, want := range map[string]bool{
 		"urn:" + strings.Repeat("x", 251): true,
 		"urn:" + strings.Repeat("x", 252): false,
-		"urn:x": true, "urn:": false, "": false, "URN:x": false, " urn:x": false, "nhs:x": false,
+		"urn:x":                           true, "urn:": false, "": false, "URN:x": false, " urn:x": false, "nhs:x": false,
 	} {
 		if _, err := authz.ParseInteractionID(s); (err == nil) != want {
 			t.Errorf("ParseInteractionID(%.20q): %v", s, err)

@@ -3,6 +3,7 @@ package authz_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,9 +28,12 @@ func (w *world) request(tb testing.TB, c *authztest.Case, now time.Time) *authz.
 	return r
 }
 
+// loaded is the corpus, read once: nobody changes it.
+var loaded = sync.OnceValues(func() (*authztest.Corpus, error) { return authztest.Load("testdata") })
+
 func loadCorpus(tb testing.TB) *authztest.Corpus {
 	tb.Helper()
-	corpus, err := authztest.Load("testdata")
+	corpus, err := loaded()
 	if err != nil {
 		tb.Fatal(err)
 	}

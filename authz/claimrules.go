@@ -173,7 +173,7 @@ func (c *check) tied() bool {
 		claimed, ok := parseASID(asid)
 		if !ok || claimed != c.system.ASID {
 			f := claimFault(ClaimMismatch, t.ASID.Claim, c.claims.find(t.ASID.Claim).Text)
-			f.Other, f.OtherValue = HeaderField(c.a.Profile.Sender.Name), c.value[useSender]
+			f.Other, f.OtherValue = c.claimant(), c.value[useSender]
 			return c.object(f)
 		}
 		tied = true

@@ -121,7 +121,9 @@ func TestExplainFacts(t *testing.T) {
 		want   string
 	}{
 		{"as it was", func(*scenario, *authz.Facts) {}, "asid: passed, receiver: passed, " + keep},
-		{"the system has been suspended", func(s *scenario, f *authz.Facts) { s.put(func(e *authz.AccreditedSystem) { e.State = authz.Suspended }) },
+		{"the system has been suspended", func(s *scenario, f *authz.Facts) {
+			s.put(func(e *authz.AccreditedSystem) { e.State = authz.Suspended })
+		},
 			"asid: passed, receiver: passed, state: failed system-suspended, permission: passed"},
 		{"the interaction was taken away", func(s *scenario, f *authz.Facts) { s.put(func(e *authz.AccreditedSystem) { e.Interactions = nil }) },
 			"asid: passed, receiver: passed, state: passed, permission: failed interaction-not-granted"},

@@ -68,9 +68,18 @@ func (c *check) known() bool {
 		c.facts.ClaimedASID = asid
 	}
 	if c.system = c.m.system(asid); c.system == nil {
-		return c.object(Fault{Reason: ASIDUnknown, Field: HeaderField(c.a.Profile.Sender.Name), Value: c.value[useSender]})
+		return c.object(Fault{Reason: ASIDUnknown, Field: c.claimant(), Value: c.value[useSender]})
 	}
 	return true
+}
+
+// claimant returns where the ASID was claimed: in the header if the client sent it,
+// otherwise (InCertificate only) in the certificate.
+func (c *check) claimant() Field {
+	if c.value[useSender] == "" {
+		return FieldASID
+	}
+	return HeaderField(c.a.Profile.Sender.Name)
 }
 
 // bound holds the certificate against everything that the entry lists. All kinds that
@@ -79,7 +88,7 @@ func (c *check) known() bool {
 func (c *check) bound() bool {
 	s, cert := c.system, c.r.Certificate
 	not := func(field Field) bool {
-		return c.object(Fault{Reason: CertificateNotOfASID, Field: field, Other: HeaderField(c.a.Profile.Sender.Name), OtherValue: c.value[useSender]})
+		return c.object(Fault{Reason: CertificateNotOfASID, Field: field, Other: c.claimant(), OtherValue: c.value[useSender]})
 	}
 	if c.a.Binding.Mode == Registered && len(s.Fingerprints) == 0 && len(s.FQDNs) == 0 {
 		return not(FieldCertificate)

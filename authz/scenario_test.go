@@ -13,7 +13,7 @@ import (
 
 // minted is the world registered-cn, once for all tests that do not change it.
 var minted = sync.OnceValues(func() (*authztest.Minted, error) {
-	corpus, err := authztest.Load("testdata")
+	corpus, err := loaded()
 	if err != nil {
 		return nil, err
 	}

@@ -173,4 +173,3 @@ func TestBoundsAreMeant(t *testing.T) {
 		}
 	}
 }
-

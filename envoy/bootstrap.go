@@ -79,9 +79,9 @@ type Peer struct {
 	Certificate, Key string
 }
 
-// EnvoyFloor is the oldest Envoy that what Render writes was run on. Older ones do not
+// envoyFloor is the oldest Envoy that what Render writes was run on. Older ones do not
 // know every setting, or have holes that matter here.
-const EnvoyFloor = "1.39.3"
+const envoyFloor = "1.39.3"
 
 const (
 	defaultCheckTimeout = 250 * time.Millisecond

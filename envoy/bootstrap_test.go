@@ -287,6 +287,43 @@ policies:
 	}
 }
 
+// TestEdge: what reaches asid-authz is one spelling of the request, and none of it is a
+// client's word for what Envoy should know.
+func TestEdge(t *testing.T) {
+	h := render(t, nrlBootstrap(t)).hcm
+	for what, wrong := range map[string]bool{
+		"use_remote_address":                   !h.GetUseRemoteAddress().GetValue(),
+		"xff_num_trusted_hops":                 h.GetXffNumTrustedHops() != 0,
+		"internal_address_config":              h.GetInternalAddressConfig() != nil,
+		"normalize_path":                       !h.GetNormalizePath().GetValue(),
+		"merge_slashes":                        !h.GetMergeSlashes(),
+		"path_with_escaped_slashes_action":     h.GetPathWithEscapedSlashesAction() != hcmv3.HttpConnectionManager_REJECT_REQUEST,
+		"stream_error_on_invalid_http_message": h.GetStreamErrorOnInvalidHttpMessage().GetValue(),
+		"forward_client_cert_details":          h.GetForwardClientCertDetails() != hcmv3.HttpConnectionManager_SANITIZE,
+		"preserve_external_request_id":         h.GetPreserveExternalRequestId(),
+		"always_set_request_id_in_response":    !h.GetAlwaysSetRequestIdInResponse(),
+		"headers_with_underscores_action":      h.GetCommonHttpProtocolOptions().GetHeadersWithUnderscoresAction() != corev3.HttpProtocolOptions_REJECT_REQUEST,
+		"max_headers_count":                    h.GetCommonHttpProtocolOptions().GetMaxHeadersCount().GetValue() > authz.MaxHeaders,
+		"max_request_headers_kb":               h.GetMaxRequestHeadersKb().GetValue()<<10 > authz.MaxHeaderBytes,
+		"max_connection_duration":              h.GetCommonHttpProtocolOptions().GetMaxConnectionDuration() == nil,
+		"allow_chunked_length":                 h.GetHttpProtocolOptions().GetAllowChunkedLength(),
+		"accept_http_10":                       h.GetHttpProtocolOptions().GetAcceptHttp_10(),
+		"allow_connect":                        h.GetHttp2ProtocolOptions().GetAllowConnect(),
+		"upgrade_configs":                      len(h.GetUpgradeConfigs()) > 0,
+		"request_headers_timeout":              h.GetRequestHeadersTimeout() == nil,
+		"stat_prefix":                          h.GetStatPrefix() == "",
+	} {
+		if wrong {
+			t.Errorf("%s is wrong", what)
+		}
+	}
+	for _, log := range h.GetAccessLog() {
+		if text := log.String(); regexp.MustCompile(`(?i)%PATH|%REQ(UEST_HEADER)?\((:PATH|AUTHORIZATION|X-ENVOY-ORIGINAL)|%QUERY`).MatchString(text) {
+			t.Error("the access log holds a path, a query or a credential")
+		}
+	}
+}
+
 // TestOneWord: the lock waits for the word that an allow is recorded with, under the
 // name that a record has.
 func TestOneWord(t *testing.T) {

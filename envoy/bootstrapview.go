@@ -46,7 +46,7 @@ func (b Bootstrap) view() (*bootstrapView, error) {
 	}
 	v := &bootstrapView{
 		Bootstrap:      b,
-		EnvoyFloor:     EnvoyFloor,
+		EnvoyFloor:     envoyFloor,
 		RouteKey:       RouteKey,
 		AuthzCluster:   authzCluster,
 		APICluster:     apiCluster,

@@ -2,6 +2,7 @@ package authztest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -91,8 +92,8 @@ func (m *Minted) Config(now time.Time) (authz.Config, error) {
 	return authz.Config{
 		Profile:      p,
 		Binding:      m.Binding,
-		Receivers:    m.Receivers,
-		RulesOff:     m.RulesOff,
+		Receivers:    slices.Clone(m.Receivers),
+		RulesOff:     slices.Clone(m.RulesOff),
 		Tokens:       verifier,
 		Map:          source.Maps(),
 		Trust:        source.Trusts(),

@@ -204,26 +204,6 @@ func TestFileKeys(t *testing.T) {
 	wantOutcome(t, v, token(other, claims("exp", "253402300799")), now.Add(3*time.Hour), "")
 }
 
-// TestAge: neither clock alone makes keys young.
-func TestAge(t *testing.T) {
-	start := time.Now()
-	wall := start.Round(0)
-	for _, test := range []struct {
-		name   string
-		now, t time.Time
-		want   time.Duration
-	}{
-		{"never", start, time.Time{}, 1<<63 - 1},
-		{"wall clock", wall.Add(time.Minute), wall, time.Minute},
-		{"both", start.Add(time.Minute), start, time.Minute},
-		{"from the future", wall, wall.Add(time.Minute), 0},
-	} {
-		if got := age(test.now, test.t); got != test.want {
-			t.Errorf("%s: %v, want %v", test.name, got, test.want)
-		}
-	}
-}
-
 // FuzzJWKS: no document makes the parser panic, and no key gets in that the rules forbid.
 func FuzzJWKS(f *testing.F) {
 	k := keyPairs()

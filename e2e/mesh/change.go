@@ -60,6 +60,14 @@ var (
 		})
 	}}
 
+	// Unretried takes a question that was lost for lost, instead of asking another replica.
+	Unretried = Change{Name: "unretried", apply: func(tree any) error {
+		return each(tree, has("retry_policy"), func(service node) error {
+			delete(service, "retry_policy")
+			return nil
+		})
+	}}
+
 	// Unlocked takes the lock away: the filter that lets pass only what ext_authz marked.
 	Unlocked = Change{Name: "unlocked", apply: func(tree any) error {
 		return each(tree, has("http_filters"), func(manager node) error {

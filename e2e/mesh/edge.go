@@ -83,6 +83,9 @@ func (m *Mesh) envoyConfig(ctx context.Context, e *Edge, changes []Change) ([]by
 		"--key", filepath.Join(m.dir, "server.key"),
 		"--client-ca", filepath.Join(m.dir, "client-ca.pem"),
 		"--upstream", m.Upstream.Address,
+		// The default is a quarter of a second. A busy machine that runs many tests at once
+		// needs longer now and then, and that would look like a service that is down.
+		"--check-timeout", "2s",
 	}
 	for _, a := range m.replicas {
 		args = append(args, "--authz", a.Address)
