@@ -181,10 +181,10 @@ func TestPlaces(t *testing.T) {
 		for written, spec := range specs {
 			s := newScenario(t)
 			s.config.Binding = authz.Binding{Mode: authz.InCertificate, ASID: configured}
-			entry, _ := s.map_.Map.System(asid(t, number))
+			entry, _ := s.maps.Map.System(asid(t, number))
 			entry.FQDNs = nil
 			var err error
-			if s.map_.Map, err = s.map_.Map.With(2, []authz.AccreditedSystem{entry}, nil); err != nil {
+			if s.maps.Map, err = s.maps.Map.With(2, []authz.AccreditedSystem{entry}, nil); err != nil {
 				t.Fatal(err)
 			}
 			d, got := s.presented(authz.ParseCertificate(issue(t, spec).DER))

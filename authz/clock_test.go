@@ -50,7 +50,7 @@ func TestAge(t *testing.T) {
 	} {
 		s := newScenario(t)
 		s.config.MaxStaleness = 1<<63 - 1
-		s.request.Now, s.map_.Confirmed = test.now, test.confirmed
+		s.request.Now, s.maps.Confirmed = test.now, test.confirmed
 		d := s.check()
 		if got := d.Facts().MapAge; got != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
@@ -68,7 +68,7 @@ func TestAge(t *testing.T) {
 
 		// The CA bundle's age is the same, and has no place in the facts.
 		s = newScenario(t)
-		s.request.Now, s.trust.Confirmed, s.map_.Confirmed = test.now, test.confirmed, test.now
+		s.request.Now, s.trust.Confirmed, s.maps.Confirmed = test.now, test.confirmed, test.now
 		s.config.MaxTrustAge = max(1, test.want)
 		if d := s.check(); d.Reason() == authz.TrustUnavailable {
 			t.Errorf("%s: the bundle is too old at its own age", test.name)
@@ -87,7 +87,7 @@ func TestAge(t *testing.T) {
 func TestUnknownAgeIsNeverServed(t *testing.T) {
 	s := newScenario(t)
 	s.config.MaxStaleness, s.config.MaxTrustAge = authztest.MaxStaleness, authztest.MaxTrustAge
-	s.map_.Confirmed = time.Time{}
+	s.maps.Confirmed = time.Time{}
 	if d := s.check(); d.Allowed() || d.Reason() != authz.MapStale {
 		t.Errorf("a map of unknown age: allowed=%v, %v", d.Allowed(), d.Reason())
 	}

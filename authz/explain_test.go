@@ -86,7 +86,7 @@ func TestExplainSaysAll(t *testing.T) {
 			s.request.Fault = &authz.Fault{Reason: authz.RequestMalformed, Field: authz.FieldRequest}
 		}, "message: request-malformed | path, query, forbidden headers, sender header, receiver header, interaction header, credential," +
 			" asid, binding, receiver, endpoint, interaction, token, claims, tie, organisation, scope, state, permission, last look"},
-		{"no map", func(s *scenario) { s.map_.Map = nil }, "map: map-unavailable | asid, binding, tie, organisation, state, permission, last look"},
+		{"no map", func(s *scenario) { s.maps.Map = nil }, "map: map-unavailable | asid, binding, tie, organisation, state, permission, last look"},
 		{"a DELETE", func(s *scenario) { s.request.Method = "DELETE" },
 			"scope: scope-insufficient, permission: interaction-not-granted | last look"},
 	} {
@@ -167,16 +167,16 @@ func TestExplainFacts(t *testing.T) {
 func (s *scenario) put(change func(e *authz.AccreditedSystem)) {
 	s.t.Helper()
 	a := asid(s.t, "200000000117")
-	e, _ := s.map_.Map.System(a)
+	e, _ := s.maps.Map.System(a)
 	var put []authz.AccreditedSystem
 	drop := []authz.ASID{a}
 	if change != nil {
 		change(&e)
 		put, drop = []authz.AccreditedSystem{e}, nil
 	}
-	m, err := s.map_.Map.With(s.map_.Map.Version()+1, put, drop)
+	m, err := s.maps.Map.With(s.maps.Map.Version()+1, put, drop)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.map_.Map = m
+	s.maps.Map = m
 }

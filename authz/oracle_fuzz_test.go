@@ -28,7 +28,7 @@ type oracle struct {
 func newOracle(tb testing.TB) *oracle {
 	tb.Helper()
 	o := &oracle{scenario: newScenario(tb), systems: map[string]authz.AccreditedSystem{}}
-	for s := range o.map_.Map.Systems() {
+	for s := range o.maps.Map.Systems() {
 		o.systems[s.ASID.String()] = s
 	}
 	o.config.Tokens = verifier(func(context.Context, string, time.Time) (*authz.Claims, error) { return claimsOf(o.claims), nil })
@@ -110,7 +110,7 @@ func (o *oracle) ask(t testing.TB, q *question) bool {
 	t.Helper()
 	now := o.request.Now
 	o.claims = q.claims
-	o.map_.Confirmed, o.trust.Confirmed = now.Add(-q.mapAge), now.Add(-q.trustAge)
+	o.maps.Confirmed, o.trust.Confirmed = now.Add(-q.mapAge), now.Add(-q.trustAge)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if q.cancelled {

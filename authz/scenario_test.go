@@ -27,7 +27,7 @@ type scenario struct {
 	ctx     context.Context
 	minted  *authztest.Minted
 	config  authz.Config
-	map_    *authztest.Source
+	maps    *authztest.Source
 	trust   *authztest.Source
 	request *authz.Request
 }
@@ -42,13 +42,13 @@ func newScenarioOf(t testing.TB, file string) *scenario {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	s := &scenario{t: t, ctx: context.Background(), minted: m, map_: &authztest.Source{Confirmed: now}, trust: &authztest.Source{Confirmed: now}}
+	s := &scenario{t: t, ctx: context.Background(), minted: m, maps: &authztest.Source{Confirmed: now}, trust: &authztest.Source{Confirmed: now}}
 	if s.config, err = m.Config(now); err != nil {
 		t.Fatal(err)
 	}
-	s.map_.Map, _, _ = s.config.Map.Current()
+	s.maps.Map, _, _ = s.config.Map.Current()
 	s.trust.Trust, _ = s.config.Trust.Current()
-	s.config.Map, s.config.Trust = s.map_.Maps(), s.trust.Trusts()
+	s.config.Map, s.config.Trust = s.maps.Maps(), s.trust.Trusts()
 	for _, c := range loadCorpus(t).Cases {
 		if c.File == file {
 			if s.request, err = m.Request(c, &s.config.Profile, now); err != nil {
@@ -91,13 +91,13 @@ func TestScenarios(t *testing.T) {
 		want   authz.Reason
 		field  authz.Field
 	}{
-		{"no map yet", func(s *scenario) { s.map_.Map, s.map_.Absent = nil, authz.MapUnavailable }, authz.MapUnavailable, authz.FieldMap},
-		{"a map that does not match its manifest", func(s *scenario) { s.map_.Map, s.map_.Absent = nil, authz.MapIncomplete }, authz.MapIncomplete, authz.FieldMap},
-		{"a source that does not say why", func(s *scenario) { s.map_.Map, s.map_.Absent = nil, authz.Undecided }, authz.MapUnavailable, authz.FieldMap},
-		{"a source that says something else", func(s *scenario) { s.map_.Map, s.map_.Absent = nil, authz.TokenExpired }, authz.MapUnavailable, authz.FieldMap},
-		{"a map of the age that is allowed", func(s *scenario) { s.map_.Confirmed = s.request.Now.Add(-bound) }, authz.Undecided, ""},
-		{"a map beyond it", func(s *scenario) { s.map_.Confirmed = s.request.Now.Add(-bound - 1) }, authz.MapStale, authz.FieldMap},
-		{"a map that was never confirmed", func(s *scenario) { s.map_.Confirmed = time.Time{} }, authz.MapStale, authz.FieldMap},
+		{"no map yet", func(s *scenario) { s.maps.Map, s.maps.Absent = nil, authz.MapUnavailable }, authz.MapUnavailable, authz.FieldMap},
+		{"a map that does not match its manifest", func(s *scenario) { s.maps.Map, s.maps.Absent = nil, authz.MapIncomplete }, authz.MapIncomplete, authz.FieldMap},
+		{"a source that does not say why", func(s *scenario) { s.maps.Map, s.maps.Absent = nil, authz.Undecided }, authz.MapUnavailable, authz.FieldMap},
+		{"a source that says something else", func(s *scenario) { s.maps.Map, s.maps.Absent = nil, authz.TokenExpired }, authz.MapUnavailable, authz.FieldMap},
+		{"a map of the age that is allowed", func(s *scenario) { s.maps.Confirmed = s.request.Now.Add(-bound) }, authz.Undecided, ""},
+		{"a map beyond it", func(s *scenario) { s.maps.Confirmed = s.request.Now.Add(-bound - 1) }, authz.MapStale, authz.FieldMap},
+		{"a map that was never confirmed", func(s *scenario) { s.maps.Confirmed = time.Time{} }, authz.MapStale, authz.FieldMap},
 
 		{"no CA bundle", func(s *scenario) { s.trust.Trust = nil }, authz.TrustUnavailable, authz.FieldTrust},
 		{"a CA bundle of the age that is allowed", func(s *scenario) { s.trust.Confirmed = s.request.Now.Add(-authztest.MaxTrustAge) }, authz.Undecided, ""},
@@ -170,7 +170,7 @@ func (c *canceller) Current() (*authz.InteractionMap, time.Time, authz.Reason) {
 	if c.at == "map" {
 		c.cancel()
 	}
-	return c.map_.Map, c.map_.Confirmed, authz.Undecided
+	return c.maps.Map, c.maps.Confirmed, authz.Undecided
 }
 
 type trustCanceller struct{ *canceller }
@@ -246,7 +246,7 @@ func TestOneMapPerCheck(t *testing.T) {
 	asked := 0
 	s.config.Map = mapFunc(func() (*authz.InteractionMap, time.Time, authz.Reason) {
 		asked++
-		return s.map_.Map, s.map_.Confirmed, authz.Undecided
+		return s.maps.Map, s.maps.Confirmed, authz.Undecided
 	})
 	if d := s.check(); !d.Allowed() || asked != 1 {
 		t.Errorf("allowed=%v, and the map was asked for %d times", d.Allowed(), asked)
@@ -260,7 +260,7 @@ func (f mapFunc) Current() (*authz.InteractionMap, time.Time, authz.Reason) { re
 // TestFacts says what a record of an allow and of an early denial can hold.
 func TestFacts(t *testing.T) {
 	s := newScenario(t)
-	s.map_.Confirmed = s.request.Now.Add(-time.Minute)
+	s.maps.Confirmed = s.request.Now.Add(-time.Minute)
 	d := s.check()
 	f := d.Facts()
 	got := []any{f.ASID.String(), f.ClaimedASID.String(), f.ODSCode, f.Receiver.String(), f.Endpoint, f.Interaction.String(),

@@ -60,7 +60,7 @@ func TestParseTrust(t *testing.T) {
 // trusted is what the rules say about a certificate that is valid at now, under trust.
 func (s *scenario) trusted(trust *authz.Trust, now time.Time) authz.Reason {
 	s.t.Helper()
-	s.trust.Trust, s.trust.Confirmed, s.map_.Confirmed, s.request.Now = trust, now, now, now
+	s.trust.Trust, s.trust.Confirmed, s.maps.Confirmed, s.request.Now = trust, now, now, now
 	d := s.check()
 	switch d.Reason() {
 	case authz.CertificateUntrusted, authz.CertificateExpired, authz.CertificateNotYetValid:

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -283,6 +284,13 @@ func (r *runner) checkAllow(t *testing.T, c *authztest.Case, a *mesh.Answer, wan
 	}
 	if claimed := headerOf(c, r.profile.Sender.Name); claimed != "" && claimed != record.ASID {
 		t.Errorf("the client claimed %s and became %s", claimed, record.ASID)
+	}
+	certificate, err := r.World.Certificate(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := certificate.SHA256(); record.CertificateSHA256 != hex.EncodeToString(sum[:]) || record.MapVersion == 0 {
+		t.Errorf("the record has certificate %q and map version %d", record.CertificateSHA256, record.MapVersion)
 	}
 	if record.ASID == "" || record.ODSCode != r.odsCodes[record.ASID] {
 		t.Errorf("the record says ASID %q of %q, the map %q", record.ASID, record.ODSCode, r.odsCodes[record.ASID])

@@ -79,7 +79,6 @@ type CertificateSpec struct {
 	Extensions          []pkix.Extension
 
 	RSA bool // RSA with 2048 bits instead of P-256
-	CA  bool // a CA certificate, as no client should use
 }
 
 // A Certificate is a leaf with its key.
@@ -120,10 +119,6 @@ func issue(spec CertificateSpec, ca *CA) (*Certificate, error) {
 		EmailAddresses:  spec.EmailAddresses,
 		ExtKeyUsage:     spec.ExtKeyUsages,
 		ExtraExtensions: spec.Extensions,
-		IsCA:            spec.CA,
-	}
-	if spec.CA {
-		template.BasicConstraintsValid = true
 	}
 	if template.NotBefore.IsZero() {
 		template.NotBefore = time.Now().Add(-time.Hour)

@@ -43,17 +43,6 @@ func (i *Issuer) AddKey(alg, kid string) error {
 	return nil
 }
 
-// DropKey takes a key out of the set, as a rotation does.
-func (i *Issuer) DropKey(kid string) {
-	kept := i.keys[:0]
-	for _, k := range i.keys {
-		if k.kid != kid {
-			kept = append(kept, k)
-		}
-	}
-	i.keys = kept
-}
-
 func newKey(alg string) (crypto.Signer, error) {
 	switch alg {
 	case "RS256", "RS384", "RS512", "PS256", "PS384", "PS512":

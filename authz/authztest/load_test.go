@@ -67,7 +67,7 @@ func TestLoad(t *testing.T) {
 		{"-- case --\n", "-- cause --\n", `section "cause": no such section`},
 		{"-- want --\n", "-- wants --\n", `section "wants": no such section`},
 		{"-- want --\n", "-- want envoy h3 --\n", `section "want envoy h3": no such section`},
-		{"-- want --\n", "-- want --\n-- want --\n", "stands twice"},
+		{"-- want --\n", "-- want --\ndeny endpoint-unknown\n-- want --\n", "stands twice"},
 		{"-- want --\ndeny endpoint-unknown\n", "", `section "want" is missing`},
 		{"-- request --\nGET / HTTP/1.1\nauthorization: Bearer {token}\n", "", `section "request" is missing`},
 		{"world: w\n", "", "world is missing"},

@@ -79,10 +79,9 @@ var certificateKeys = []string{
 	"without",          // one of these: none at all
 	"ca",               // issuing (default), root, foreign, self
 	"expired", "early", // for how long it has been expired, or how long until it is valid
-	"eku",       // client (default), server, any, none
-	"key",       // ec (default), rsa
-	"reissued",  // yes: the same names, another key
-	"authority", // yes: it says that it is a CA
+	"eku",      // client (default), server, any, none
+	"key",      // ec (default), rsa
+	"reissued", // yes: the same names, another key
 }
 
 func (m *Minted) certificate(symbol string, options []option) (*Certificate, error) {
@@ -136,8 +135,6 @@ func (m *Minted) issue(options []option) (*Certificate, error) {
 		case "key":
 			spec.RSA = o.value == "rsa"
 			known = spec.RSA || o.value == "ec"
-		case "authority":
-			spec.CA = o.value == "yes"
 		default:
 			*names[o.key] = append(*names[o.key], o.value)
 		}

@@ -156,7 +156,7 @@ func (d *docTable) merge(lines []string) (rendered, problems []string) {
 			old[cells[0]] = cells
 		}
 	}
-	if len(old) == 0 {
+	if len(old) == 0 && (d.hand > 0 || !*update) {
 		problems = append(problems, "there is no table between the markers")
 	}
 	rule := "|" + strings.Repeat("---|", len(d.head))

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"asid-authz/authz/profile"
 	"asid-authz/envoy"
@@ -52,7 +51,7 @@ For an Envoy that exists already, --part prints what belongs into it:
   asid-authz envoy-config --part filter --authz unix:/run/asid-authz/authz.sock`,
 		Args: noArguments,
 		RunE: func(command *cobra.Command, _ []string) error {
-			if err := e.complete(command.Flags()); err != nil {
+			if err := e.complete(command); err != nil {
 				return err
 			}
 			return e.write(command.OutOrStdout())
@@ -71,11 +70,11 @@ For an Envoy that exists already, --part prints what belongs into it:
 	f.StringVar(&e.ClientCA, "client-ca", "/etc/envoy/tls/client-ca.pem", "PEM `file` that clients are verified against: roots and intermediates")
 	f.BoolVar(&e.UnverifiedClients, "unverified-clients", false, "leave it to asid-authz alone to verify clients: a bad certificate is answered with an OperationOutcome")
 
-	peerFlags(f, &e.Authz, "authz", "`address` of asid-authz, host:port or unix:PATH; again for another replica")
+	peerFlags(command, &e.Authz, "authz", "`address` of asid-authz, host:port or unix:PATH; again for another replica")
 	f.BoolVar(&e.InsecureAuthz, "authz-insecure", false, "no TLS to an --authz of another machine, because something else guards the way (a service mesh)")
 	f.DurationVar(&e.CheckTimeout, "check-timeout", 250*time.Millisecond, "bound of one question to asid-authz")
 
-	peerFlags(f, &e.Upstream, "upstream", "`address` of the API, host:port or unix:PATH; again for another replica (default 127.0.0.1:8080)")
+	peerFlags(command, &e.Upstream, "upstream", "`address` of the API, host:port or unix:PATH; again for another replica (default 127.0.0.1:8080)")
 	f.StringVar(&e.Admin, "admin", "unix:/run/envoy/admin.sock", "`address` of Envoy's administration, unix:PATH or a port of the loopback; empty: none")
 
 	f.StringVar(&e.part, "part", "", "print one `part` only: "+strings.Join(envoy.Parts(), ", "))
@@ -86,7 +85,8 @@ For an Envoy that exists already, --part prints what belongs into it:
 	return command
 }
 
-func peerFlags(f *pflag.FlagSet, p *envoy.Peer, name, usage string) {
+func peerFlags(command *cobra.Command, p *envoy.Peer, name, usage string) {
+	f := command.Flags()
 	f.StringArrayVar(&p.Addresses, name, nil, usage)
 	f.StringVar(&p.CA, name+"-ca", "", "PEM `file` that its certificate is verified against; without: no TLS")
 	f.StringVar(&p.Name, name+"-name", "", "DNS `name` that its certificate must be for")
@@ -96,12 +96,12 @@ func peerFlags(f *pflag.FlagSet, p *envoy.Peer, name, usage string) {
 
 // complete fills in what the flags leave open: from the configuration of asid-authz, or
 // with what makes an example.
-func (e *envoyConfig) complete(flags *pflag.FlagSet) (err error) {
+func (e *envoyConfig) complete(command *cobra.Command) (err error) {
 	path := func(p PathValue) string { return string(p) }
 	if e.file != "" {
 		e.profile = ProfileConfig{File: PathValue(e.file)}
 	}
-	if flags.Changed("base") {
+	if command.Flags().Changed("base") {
 		e.profile.Base = &e.base
 	}
 	if e.config != "" {

@@ -17,17 +17,14 @@ type Record struct {
 	DecisionID        string `json:"decision_id"`
 	Decision          string `json:"decision"`
 	Reason            string `json:"reason"`
-	Field             string `json:"field"`
 	Profile           string `json:"profile"`
 	ASID              string `json:"asid"`
-	ClaimedASID       string `json:"claimed_asid"`
 	ODSCode           string `json:"ods_code"`
 	Endpoint          string `json:"endpoint"`
 	Interaction       string `json:"interaction"`
 	MapVersion        uint64 `json:"map_version"`
 	CertificateSHA256 string `json:"certificate_sha256"`
 	RequestID         string `json:"request_id"`
-	TraceID           string `json:"trace_id"`
 }
 
 // audit follows an audit log.

@@ -10,7 +10,7 @@ import (
 
 // A change that finds nothing would be a test of nothing.
 func TestChangeOfNothing(t *testing.T) {
-	for _, c := range []Change{Resuming, FailingOpen, Disabled, Shadowed, Unlocked, Naming("read")} {
+	for _, c := range []Change{Resuming, Unretried, FailingOpen, Disabled, Shadowed, Unlocked, Naming("read"), Asking("127.0.0.1:1")} {
 		if _, err := changed([]byte("static_resources: {}"), []Change{c}); err == nil || !strings.Contains(err.Error(), c.Name) {
 			t.Errorf("%s: got %v", c.Name, err)
 		}

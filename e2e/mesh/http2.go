@@ -114,8 +114,7 @@ func (c *h2Conn) read(id uint32) (*Answer, error) {
 				c.framer.WritePing(true, f.Data)
 			}
 		case *http2.GoAwayFrame:
-			// With an error the connection ends, whatever the last stream is said to be.
-			if f.LastStreamID < id || f.ErrCode != http2.ErrCodeNo {
+			if f.LastStreamID < id {
 				return nil, &refusal{fmt.Errorf("GOAWAY %v", f.ErrCode)}
 			}
 		case *http2.RSTStreamFrame:
