@@ -73,6 +73,7 @@ type Authorizer struct {
 	table   map[string][]*Endpoint // by method
 	byName  map[string]*Endpoint
 	headers [maxHeaderName + 1][]headerUse // by the length of the name
+	fields  [useCount]Field                // of the headers that carry a value, for Faults
 	rules   []ClaimRule                    // those that are on
 	checks  sync.Pool
 }
@@ -171,8 +172,9 @@ func (b Binding) validate(p Profile) error {
 
 // A headerUse is what a header means to the steps.
 type headerUse struct {
-	name string
-	use  use
+	name  string
+	use   use
+	field Field
 }
 
 type use uint8
@@ -206,7 +208,8 @@ func (a *Authorizer) useHeader(name string, u use) {
 		return
 	}
 	lower := strings.ToLower(name)
-	a.headers[len(lower)] = append(a.headers[len(lower)], headerUse{lower, u})
+	a.headers[len(lower)] = append(a.headers[len(lower)], headerUse{lower, u, HeaderField(name)})
+	a.fields[u] = HeaderField(name)
 }
 
 // Check decides r. It always decides: a failure to find out is itself a Decision, so no

@@ -62,7 +62,7 @@ func (c *check) known() bool {
 			return c.object(Fault{Reason: CertificateNotOfASID, Field: FieldASID})
 		}
 		if !asid.IsZero() && asid != carried {
-			return c.object(Fault{Reason: CertificateNotOfASID, Field: HeaderField(c.a.Profile.Sender.Name), Other: FieldASID, Value: c.value[useSender]})
+			return c.object(Fault{Reason: CertificateNotOfASID, Field: c.a.fields[useSender], Other: FieldASID, Value: c.value[useSender]})
 		}
 		asid = carried
 		c.facts.ClaimedASID = asid
@@ -79,7 +79,7 @@ func (c *check) claimant() Field {
 	if c.value[useSender] == "" {
 		return FieldASID
 	}
-	return HeaderField(c.a.Profile.Sender.Name)
+	return c.a.fields[useSender]
 }
 
 // bound holds the certificate against everything that the entry lists. All kinds that
@@ -170,5 +170,5 @@ func (c *check) receiver() bool {
 			return true
 		}
 	}
-	return c.object(Fault{Reason: ReceiverUnknown, Field: HeaderField(c.a.Profile.Receiver.Name), Value: c.value[useReceiver]})
+	return c.object(Fault{Reason: ReceiverUnknown, Field: c.a.fields[useReceiver], Value: c.value[useReceiver]})
 }

@@ -31,17 +31,16 @@ func (c *check) matchEndpoint() bool {
 
 // interaction lets the header choose within the endpoint's choice, and confirm otherwise.
 func (c *check) interaction() bool {
-	h := &c.a.Profile.Interaction
 	sent := c.value[useInteraction]
 	if c.count[useInteraction] == 0 {
 		if len(c.endpoint.Choice) > 0 {
-			return c.object(Fault{Reason: HeaderMissing, Field: HeaderField(h.Name)})
+			return c.object(Fault{Reason: HeaderMissing, Field: c.a.fields[useInteraction]})
 		}
 		return true
 	}
 	id, accepted := c.endpoint.accepts(sent)
 	if !accepted {
-		return c.object(Fault{Reason: InteractionNotOfEndpoint, Field: HeaderField(h.Name), Other: FieldEndpoint, Value: sent, OtherValue: c.endpoint.Name})
+		return c.object(Fault{Reason: InteractionNotOfEndpoint, Field: c.a.fields[useInteraction], Other: FieldEndpoint, Value: sent, OtherValue: c.endpoint.Name})
 	}
 	if len(c.endpoint.Choice) > 0 {
 		c.chosen, c.facts.Interaction = id, id

@@ -17,7 +17,7 @@ type check struct {
 	path, query string
 	value       [useCount]string // of the headers that mean something
 	count       [useCount]int    // how often they came
-	forbidden   string           // a forbidden header that came
+	forbidden   Field            // a forbidden header that came
 
 	sender     ASID
 	credential string

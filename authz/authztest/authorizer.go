@@ -121,12 +121,3 @@ func (m *Minted) Verifier(now time.Time) (*token.Verifier, error) {
 	}
 	return token.New(config)
 }
-
-// Authorizer returns the Authorizer of the world.
-func (m *Minted) Authorizer(now time.Time) (*authz.Authorizer, error) {
-	config, err := m.Config(now)
-	if err != nil {
-		return nil, err
-	}
-	return authz.New(config)
-}

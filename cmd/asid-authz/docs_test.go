@@ -1,34 +1,20 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"go.uber.org/zap"
-	"google.golang.org/protobuf/proto"
-
 	"asid-authz/authz"
 	"asid-authz/authz/authztest"
-	"asid-authz/authz/profile"
-	"asid-authz/envoy"
 )
 
 var update = flag.Bool("update", false, "rewrite the tables of the documentation that are made from the code")
@@ -258,506 +244,6 @@ func metricNames(t *testing.T, file, text string, metrics *docTable) {
 	}
 }
 
-// documented returns every table of the documentation.
-func documented(t *testing.T) map[string]*docTable {
-	t.Helper()
-	d := newDeployment(t)
-	c, err := loadConfig(d.path("asid-authz.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := build(c, nil, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return map[string]*docTable{
-		"reasons":   reasonsTable(g.rules),
-		"answers":   answersTable(t, g.rules),
-		"steps":     stepsTable(t, g.authorizer),
-		"endpoints": endpointsTable(t),
-		"rules":     rulesTable(t),
-		"settings":  settingsTable(t),
-		"files":     filesTable(t),
-		"metrics":   metricsTable(t, g),
-		"record":    recordTable(t, g.rules, d.message),
-		"headers":   headersTable(t, g.rules, d.message),
-	}
-}
-
-func reasonsTable(rules *envoy.Rules) *docTable {
-	table := &docTable{head: []string{"Reason", "Class", "HTTP", "Issue code", "Spine code", "What it means", "What to do"}, hand: 2}
-	for _, r := range authz.Reasons() {
-		denied := authz.Deny(authz.Fault{Reason: r})
-		status, outcome := rules.Answer(&denied, "")
-		table.rows = append(table.rows, []string{code(r.String()), r.Class().String(), strconv.Itoa(status), outcome.IssueCode, code(outcome.Code)})
-	}
-	return table
-}
-
-// answersTable is for whoever sees only the answer: it has the Reasons that a client is
-// told, and the words of an example.
-func answersTable(t *testing.T, rules *envoy.Rules) *docTable {
-	t.Helper()
-	sender := authz.HeaderField("fromASID")
-	examples := map[authz.Reason]authz.Fault{
-		authz.MethodNotAllowed:         {Field: authz.FieldMethod, Value: "PUT"},
-		authz.QueryForbidden:           {Field: authz.FieldQuery, Value: "access_token"},
-		authz.HeaderForbidden:          {Field: authz.HeaderField("x-http-method-override")},
-		authz.HeaderMissing:            {Field: sender},
-		authz.HeaderRepeated:           {Field: sender},
-		authz.HeaderMalformed:          {Field: sender, Value: "20000000117"},
-		authz.ReceiverUnknown:          {Field: authz.HeaderField("toASID"), Value: "200000000999"},
-		authz.InteractionNotOfEndpoint: {Field: authz.HeaderField("InteractionID"), Value: "urn:nhs:names:services:nrl:DocumentReference.search"},
-		authz.ClaimMissing:             {Field: authz.ClaimField("requesting_system")},
-		authz.ClaimMalformed:           {Field: authz.ClaimField("requesting_system"), Value: "200000000117"},
-		authz.ClaimMismatch:            {Field: authz.ClaimField("requesting_system"), Value: "https://fhir.nhs.uk/Id/accredited-system|200000000118", Other: sender},
-		authz.ScopeInsufficient:        {Field: authz.ClaimField("scope"), Value: "patient/DocumentReference.read"},
-	}
-	asid, err := authz.ParseASID("200000000117")
-	if err != nil {
-		t.Fatal(err)
-	}
-	interaction, err := authz.ParseInteractionID("urn:nhs:names:services:nrl:DocumentReference.delete")
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := &docTable{head: []string{"`x-asid-reason`", "HTTP", "Spine code", "`diagnostics`, for example", "What to do"}, hand: 1}
-	for _, r := range authz.Reasons() {
-		if r.Public() != r {
-			continue
-		}
-		fault := examples[r]
-		fault.Reason = r
-		denied := authz.Deny(fault)
-		*denied.Facts() = authz.Facts{ASID: asid, ClaimedASID: asid, Interaction: interaction}
-		status, outcome := rules.Answer(&denied, "")
-		table.rows = append(table.rows, []string{code(r.String()), strconv.Itoa(status), code(outcome.Code), plain(outcome.Diagnostics)})
-	}
-	return table
-}
-
-var codeSpan = regexp.MustCompile("`([^`]+)`")
-
-// stepsTable holds the Reasons that a hand wrote beside each step against those that the
-// cases of the corpus show it to give.
-func stepsTable(t *testing.T, a *authz.Authorizer) *docTable {
-	t.Helper()
-	table := &docTable{head: []string{"Step", "What it looks at", "Reasons"}, hand: 2}
-	_, steps := a.Explain(t.Context(), &authz.Request{Now: time.Now()})
-	for _, s := range steps {
-		table.rows = append(table.rows, []string{s.Name})
-	}
-	given := map[string]map[string]string{} // step → Reason → a case
-	corpus, err := authztest.Load("../../authz/testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	for name, world := range corpus.Worlds {
-		minted, err := world.Mint(now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		config, err := minted.Config(now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		authorizer, err := authz.New(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range corpus.In(name) {
-			r, err := minted.Request(c, &config.Profile, now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, steps := authorizer.Explain(context.Background(), r)
-			for _, s := range steps {
-				if s.Outcome != authz.Failed {
-					continue
-				}
-				if given[s.Name] == nil {
-					given[s.Name] = map[string]string{}
-				}
-				given[s.Name][s.Fault.Reason.String()] = c.File
-			}
-		}
-	}
-	table.check = func(rows map[string][]string) (problems []string) {
-		for step, cells := range rows {
-			said := map[string]bool{}
-			for _, span := range codeSpan.FindAllStringSubmatch(cells[2], -1) {
-				said[span[1]] = true
-				if _, err := authz.ParseReason(span[1]); err != nil {
-					problems = append(problems, "row "+step+": "+err.Error())
-				}
-			}
-			for reason, example := range given[step] {
-				if !said[reason] {
-					problems = append(problems, fmt.Sprintf("row %s does not say that it can give %s, as in case %s", step, reason, example))
-				}
-			}
-		}
-		return problems
-	}
-	return table
-}
-
-// endpointsTable has the base of the profile in its paths.
-func endpointsTable(t *testing.T) *docTable {
-	t.Helper()
-	nrl, err := profile.Builtin("nrl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := &docTable{head: []string{"Endpoint", "Method", "Path", "Scope", "interactionId"}}
-	for _, e := range nrl.Endpoints {
-		ids := []string{e.Interaction.String()}
-		for _, alias := range e.Aliases {
-			ids = append(ids, alias.String())
-		}
-		table.rows = append(table.rows, []string{code(e.Name), e.Method, code(nrl.Base + e.Path.String()), code(e.Scope), strings.Join(codeEach(ids), " or ")})
-	}
-	return table
-}
-
-func rulesTable(t *testing.T) *docTable {
-	t.Helper()
-	nrl, err := profile.Builtin("nrl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := &docTable{head: []string{"Rule", "Claim", "Applies", "What it says"}, hand: 1}
-	for _, r := range nrl.Token.Rules {
-		applies := "always"
-		switch {
-		case r.IfPresent != "" && r.Unless != "":
-			applies = "with " + code(r.IfPresent) + ", without " + code(r.Unless)
-		case r.IfPresent != "":
-			applies = "with " + code(r.IfPresent)
-		case r.Unless != "":
-			applies = "without " + code(r.Unless)
-		}
-		table.rows = append(table.rows, []string{code(r.Name), code(r.Claim), applies})
-	}
-	return table
-}
-
-// settingTypes are the types of values in the words of whoever writes them.
-var settingTypes = map[reflect.Type]string{
-	reflect.TypeFor[string]():        "text",
-	reflect.TypeFor[*string]():       "text",
-	reflect.TypeFor[[]string]():      "list of text",
-	reflect.TypeFor[bool]():          "true or false",
-	reflect.TypeFor[[]ASIDValue]():   "list of ASIDs",
-	reflect.TypeFor[AddressValue]():  "host:port",
-	reflect.TypeFor[DurationValue](): "duration",
-	reflect.TypeFor[PathValue]():     "path",
-	reflect.TypeFor[ModeValue]():     "word",
-	reflect.TypeFor[PlaceValue]():    "word",
-	reflect.TypeFor[OutputValue]():   "word",
-	reflect.TypeFor[SourceValue]():   "word",
-}
-
-// settingsTable is made from config.go alone: its comments are the manual. A key has a
-// comment, or the comment of its group names it.
-func settingsTable(t *testing.T) *docTable {
-	t.Helper()
-	comments := configComments(t)
-	defaults := Config{Issuers: make([]IssuerConfig, 1)}
-	defaults.setDefaults()
-	table := &docTable{head: []string{"Key", "Value", "Default", "Meaning"}}
-	var walk func(prefix string, group reflect.Value)
-	walk = func(prefix string, group reflect.Value) {
-		for i := range group.NumField() {
-			field := group.Type().Field(i)
-			key := field.Tag.Get("yaml")
-			if key == "" {
-				continue
-			}
-			path := prefix + key
-			comment := comments[group.Type().Name()+"."+field.Name]
-			value := group.Field(i)
-			kind, scalar := settingTypes[field.Type]
-			if !scalar {
-				inner := field.Type
-				switch {
-				case inner.Kind() == reflect.Pointer:
-					value, inner = reflect.Zero(inner.Elem()), inner.Elem()
-				case inner.Kind() == reflect.Slice && value.Len() == 1:
-					value, inner, path = value.Index(0), inner.Elem(), path+"[]"
-				}
-				if inner.Kind() != reflect.Struct {
-					t.Fatalf("%s is a %s, of which this test knows no name", path, field.Type)
-				}
-				meaning := strings.TrimSpace(comment + " " + comments[inner.Name()])
-				if meaning == "" {
-					t.Errorf("%s.%s: no comment says what %s is for", group.Type().Name(), field.Name, path)
-				}
-				table.rows = append(table.rows, []string{code(path), "", "", plain(meaning)})
-				walk(path+".", value)
-				continue
-			}
-			of := comments[group.Type().Name()]
-			if comment == "" && regexp.MustCompile(`\b`+key+`\b`).MatchString(of) {
-				comment = "See " + code(strings.TrimSuffix(prefix, ".")) + "."
-			}
-			if comment == "" {
-				t.Errorf("%s.%s: no comment says what %s is for", group.Type().Name(), field.Name, path)
-			}
-			standard := defaultOf(value)
-			if said := saidDefault(comment); said != standard {
-				t.Errorf("%s: the comment says that the default is %q, and it is %q", path, said, standard)
-			}
-			table.rows = append(table.rows, []string{code(path), kind, plain(standard), plain(comment)})
-		}
-	}
-	walk("", reflect.ValueOf(defaults))
-	return table
-}
-
-// defaultOf returns a default as it would be written down, "" if there is none.
-func defaultOf(value reflect.Value) string {
-	switch v := value.Interface().(type) {
-	case DurationValue:
-		text := v.String()
-		if whole, is := strings.CutSuffix(text, "m0s"); is {
-			text = whole + "m"
-		}
-		if whole, is := strings.CutSuffix(text, "h0m"); is {
-			text = whole + "h"
-		}
-		return text
-	case AddressValue:
-		return string(v)
-	case OutputValue:
-		return string(v)
-	}
-	return ""
-}
-
-var writtenDefault = regexp.MustCompile(`\bDefault ([^ ]+)[.:](?: |$)|^([^ ]+) \(default\)`)
-
-func saidDefault(comment string) string {
-	m := writtenDefault.FindStringSubmatch(comment)
-	if m == nil {
-		return ""
-	}
-	return m[1] + m[2]
-}
-
-// configComments returns the comments of config.go: of each struct under its name, of
-// each field under "Struct.Field".
-func configComments(t *testing.T) map[string]string {
-	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	comments := map[string]string{}
-	for _, declaration := range file.Decls {
-		types, is := declaration.(*ast.GenDecl)
-		if !is || types.Tok != token.TYPE {
-			continue
-		}
-		for _, spec := range types.Specs {
-			spec := spec.(*ast.TypeSpec)
-			structure, is := spec.Type.(*ast.StructType)
-			if !is {
-				continue
-			}
-			comments[spec.Name.Name] = withoutName(types.Doc.Text(), spec.Name.Name)
-			for _, field := range structure.Fields.List {
-				for _, name := range field.Names {
-					comments[spec.Name.Name+"."+name.Name] = strings.TrimSpace(field.Doc.Text() + " " + field.Comment.Text())
-				}
-			}
-		}
-	}
-	return comments
-}
-
-// withoutName turns "ListenConfig says where …" into "Says where …": who reads the table
-// does not know the name.
-func withoutName(text, name string) string {
-	rest, is := strings.CutPrefix(strings.TrimSpace(text), name+" ")
-	if !is {
-		return text
-	}
-	rest = strings.TrimPrefix(rest, "is ")
-	return strings.ToUpper(rest[:1]) + rest[1:]
-}
-
-// filesTable lists what is watched by the names that the log and the metric give it.
-func filesTable(t *testing.T) *docTable {
-	t.Helper()
-	sources, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, source := range sources {
-		if strings.HasSuffix(source, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), source, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			pair, is := n.(*ast.KeyValueExpr)
-			if !is {
-				return true
-			}
-			key, isName := pair.Key.(*ast.Ident)
-			value, isText := pair.Value.(*ast.BasicLit)
-			if isName && isText && key.Name == "what" {
-				name, err := strconv.Unquote(value.Value)
-				if err != nil {
-					t.Fatal(err)
-				}
-				names = append(names, name)
-			}
-			return true
-		})
-	}
-	slices.Sort(names)
-	table := &docTable{head: []string{"`what`", "Setting", "When it is broken, gone or unreadable"}, hand: 2}
-	for _, name := range names {
-		table.rows = append(table.rows, []string{code(name)})
-	}
-	return table
-}
-
-func metricsTable(t *testing.T, g *generation) *docTable {
-	t.Helper()
-	s := &service{log: zap.NewNop(), metrics: newMetrics()}
-	s.generation.Store(g)
-	s.metrics.observe(s, envoy.NewServer(func() *envoy.Rules { return g.rules }, func(*envoy.Record) error { return nil }))
-	s.metrics.reload("map", "loaded") // a vector without samples is not gathered
-	families, err := s.metrics.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := &docTable{head: []string{"Metric", "Labels", "Type", "Help", "When to look at it"}, hand: 1}
-	for _, f := range families {
-		switch name := f.GetName(); {
-		case strings.HasPrefix(name, "go_"), strings.HasPrefix(name, "process_"): // of every Go program, different by platform
-		case !strings.HasPrefix(name, "asid_authz_"):
-			t.Errorf("metric %s has another beginning than the others", name)
-		default:
-			var labels []string
-			for _, pair := range f.GetMetric()[0].GetLabel() {
-				labels = append(labels, pair.GetName())
-			}
-			table.rows = append(table.rows, []string{code(name), strings.Join(codeEach(labels), ", "), strings.ToLower(f.GetType().String()), plain(f.GetHelp())})
-		}
-	}
-	return table
-}
-
-// recordTable writes a record in which every fact is known, as the audit log writes it,
-// and looks for its fields in the metadata of real answers.
-func recordTable(t *testing.T, rules *envoy.Rules, allowed *authv3.CheckRequest) *docTable {
-	t.Helper()
-	asid, err := authz.ParseASID("200000000117")
-	if err != nil {
-		t.Fatal(err)
-	}
-	interaction, err := authz.ParseInteractionID("urn:nhs:names:services:nrl:DocumentReference.read")
-	if err != nil {
-		t.Fatal(err)
-	}
-	full := &envoy.Record{Time: time.Now(), DecisionID: "x", Decision: authz.Deny(authz.Fault{Reason: authz.MapStale, Field: authz.FieldMap}),
-		Profile: "nrl", RequestID: "x", TraceID: "x", Duration: time.Second}
-	*full.Decision.Facts() = authz.Facts{ASID: asid, ClaimedASID: asid, ODSCode: "x", Receiver: asid, Endpoint: "read", Interaction: interaction,
-		Subject: "x", HasMap: true, MapVersion: 1, MapAge: time.Second, CertificateSHA256: [32]byte{1}}
-	for _, v := range []reflect.Value{reflect.ValueOf(*full), reflect.ValueOf(*full.Decision.Facts())} {
-		for i := range v.NumField() {
-			if v.Field(i).IsZero() {
-				t.Errorf("%s.%s is not in the record that this table is made from", v.Type(), v.Type().Field(i).Name)
-			}
-		}
-	}
-	var line bytes.Buffer
-	log, err := openAudit(&Config{Audit: AuditConfig{Output: "stdout"}}, &line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := log.write(full); err != nil {
-		t.Fatal(err)
-	}
-
-	shown := map[string]bool{}
-	server := envoy.NewServer(func() *envoy.Rules { return rules }, func(*envoy.Record) error { return nil })
-	message := proto.Clone(allowed).(*authv3.CheckRequest)
-	headers := &message.Attributes.Request.Http.HeaderMap.Headers
-	for name, value := range map[string]string{
-		"x-request-id": "42", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-	} {
-		*headers = append(*headers, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
-	}
-	for _, asid := range []string{"200000000117", "200000000118"} {
-		for _, h := range *headers {
-			if h.Key == "fromasid" {
-				h.RawValue = []byte(asid)
-			}
-		}
-		response, err := server.Check(t.Context(), message)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name := range response.GetDynamicMetadata().AsMap() {
-			shown[name] = true
-		}
-	}
-
-	table := &docTable{head: []string{"Field", "Type", "In Envoy's metadata", "Meaning"}, hand: 1}
-	decoder := json.NewDecoder(&line)
-	if _, err := decoder.Token(); err != nil { // the brace
-		t.Fatal(err)
-	}
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, err := decoder.Token()
-		if err != nil {
-			t.Fatal(err)
-		}
-		kind := "text"
-		if _, is := value.(float64); is {
-			kind = "number"
-		}
-		in := "no"
-		if shown[name.(string)] {
-			in = "yes"
-		}
-		delete(shown, name.(string))
-		table.rows = append(table.rows, []string{code(name.(string)), kind, in})
-	}
-	for name := range shown {
-		t.Errorf("the metadata has a field %s that the record has not", name)
-	}
-	return table
-}
-
-// headersTable lists what the API is told of a request that is allowed.
-func headersTable(t *testing.T, rules *envoy.Rules, allowed *authv3.CheckRequest) *docTable {
-	t.Helper()
-	server := envoy.NewServer(func() *envoy.Rules { return rules }, func(*envoy.Record) error { return nil })
-	response, err := server.Check(t.Context(), allowed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := &docTable{head: []string{"Header", "What it says"}, hand: 1}
-	for _, h := range response.GetOkResponse().GetHeaders() {
-		table.rows = append(table.rows, []string{code(h.GetHeader().GetKey())})
-	}
-	return table
-}
-
 // TestTables: what keeps the tables true can fail.
 func TestTables(t *testing.T) {
 	defer func(was bool) { *update = was }(*update)
@@ -787,6 +273,68 @@ func TestTables(t *testing.T) {
 		}
 		if all := strings.Join(problems, "; "); (all == "") != (test.problem == "") || !strings.Contains(all, test.problem) {
 			t.Errorf("%s: problems are %q, want %q", name, all, test.problem)
+		}
+	}
+}
+
+// TestDocumentedTokens: each token that integrators.md shows is accepted, with the times
+// of today, for the request of a case that sends one of its kind.
+func TestDocumentedTokens(t *testing.T) {
+	text, err := os.ReadFile("../../docs/integrators.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown []map[string]any
+	for _, block := range strings.Split(string(text), "```json\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		var claims map[string]any
+		if err := json.Unmarshal([]byte(block), &claims); err != nil {
+			t.Fatalf("%v in\n%s", err, block)
+		}
+		shown = append(shown, claims)
+	}
+	cases := []string{"allow-search", "claim-citizen", "allow-unattended"}
+	if len(shown) != len(cases) {
+		t.Fatalf("%d tokens are shown, want one for each of %v", len(shown), cases)
+	}
+	corpus, err := authztest.Load("../../authz/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	minted, err := corpus.Worlds["registered-cn"].Mint(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := minted.Config(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorizer, err := authz.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range cases {
+		at := slices.IndexFunc(corpus.Cases, func(c *authztest.Case) bool { return c.File == name })
+		if at < 0 {
+			t.Fatalf("the corpus has no case %s", name)
+		}
+		r, err := minted.Request(corpus.Cases[at], &config.Profile, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown[i]["iat"], shown[i]["exp"] = now.Unix(), now.Unix()+300
+		token, err := minted.Issuers["cas"].Sign("ES256", "cas-2", nil, shown[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for h := range r.Headers {
+			if r.Headers[h].Name == "authorization" {
+				r.Headers[h].Value = "Bearer " + token
+			}
+		}
+		if d := authorizer.Check(t.Context(), r); !d.Allowed() {
+			t.Errorf("token %d, sent as in %s, is refused: %v (%s)", i+1, name, d.Reason(), d.Fault().Field)
 		}
 	}
 }

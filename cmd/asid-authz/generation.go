@@ -1,19 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"crypto/x509"
-	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
 
 	"asid-authz/authz"
 	"asid-authz/authz/profile"
-	"asid-authz/authz/token"
 	"asid-authz/cache"
 	"asid-authz/envoy"
 )
@@ -28,14 +21,25 @@ type generation struct {
 	interactions *cache.Memory
 	trust        authz.TrustSource
 	keys         []issuerKeys
-	files        []*watchedFile
+	files        []*watchedFile // whose content has an owner of its own
+	parts        []part         // files that are read once for a generation: a change makes a new one
 }
 
-// An issuerKeys is the key set of one issuer, whatever its source.
-type issuerKeys struct {
-	issuer IssuerConfig
-	keys   token.Keys
-	remote *token.RemoteKeys // keys, if they are fetched; somebody must Run it
+// A part is a file that a generation was built from.
+type part struct {
+	what, path string
+	text       []byte
+}
+
+// read reads a file that is part of the generation.
+func (g *generation) read(what string, file PathValue) ([]byte, error) {
+	path := g.config.path(file)
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	g.parts = append(g.parts, part{what, path, text})
+	return text, nil
 }
 
 // build makes a generation of c. What previous holds already under the same setting (a
@@ -45,7 +49,7 @@ type issuerKeys struct {
 // Files are read; keys from the network are not yet, and the caller runs what refreshes them.
 func build(c *Config, previous *generation, log *zap.Logger) (*generation, error) {
 	g := &generation{config: c}
-	p, err := loadProfile(c.Profile, c.path)
+	p, err := g.profile()
 	if err != nil {
 		return nil, err
 	}
@@ -83,33 +87,48 @@ func build(c *Config, previous *generation, log *zap.Logger) (*generation, error
 	return g, err
 }
 
-// loadProfile returns the profile that the configuration names, with its base.
-func loadProfile(c ProfileConfig, path func(PathValue) string) (p authz.Profile, err error) {
-	if c.File != "" {
-		text, err := os.ReadFile(path(c.File))
-		if err != nil {
-			return p, err
-		}
-		if p, err = profile.Decode(path(c.File), text); err != nil {
-			return p, err
-		}
-	} else if p, err = profile.Builtin(c.Name); err != nil {
-		return p, err
+// profile returns the profile of the generation.
+func (g *generation) profile() (authz.Profile, error) {
+	c := g.config.Profile
+	if c.File == "" {
+		p, err := profile.Builtin(c.Name)
+		return c.based(p), err
 	}
+	text, err := g.read("profile", c.File)
+	if err != nil {
+		return authz.Profile{}, err
+	}
+	p, err := profile.Decode(g.config.path(c.File), text)
+	return c.based(p), err
+}
+
+// based returns p below the base path that the configuration says, if it says one.
+func (c ProfileConfig) based(p authz.Profile) authz.Profile {
 	if c.Base != nil {
 		p.Base = *c.Base
 	}
-	return p, nil
+	return p
+}
+
+// loadProfile returns the profile that a command is told about, with its base.
+func loadProfile(c ProfileConfig, path func(PathValue) string) (authz.Profile, error) {
+	g := generation{config: &Config{Profile: c}}
+	g.config.Profile.File = ""
+	if c.File != "" {
+		g.config.Profile.File = PathValue(path(c.File))
+	}
+	return g.profile()
 }
 
 func (g *generation) useMap(previous *generation, log *zap.Logger) {
 	path := g.config.path(g.config.Map.File)
-	if previous != nil && previous.config.path(previous.config.Map.File) == path {
+	shared := previous != nil && previous.config.path(previous.config.Map.File) == path
+	if shared {
 		g.interactions = previous.interactions
 	} else {
 		g.interactions = cache.NewMemory(log)
 	}
-	g.files = append(g.files, &watchedFile{what: "map", path: path, ownerLogs: true, load: func(text []byte, now time.Time) (bool, error) {
+	g.files = append(g.files, &watchedFile{what: "map", path: path, shared: shared, ownerLogs: true, load: func(text []byte, now time.Time) (bool, error) {
 		return g.interactions.Load(path, text, now)
 	}})
 }
@@ -120,112 +139,14 @@ func (g *generation) useTrust(previous *generation) {
 		return
 	}
 	path := g.config.path(PathValue(g.config.Trust.ClientCA))
-	held := &trustFile{}
+	held, shared := &trustFile{}, false
 	if previous != nil && previous.config.path(PathValue(previous.config.Trust.ClientCA)) == path {
-		if same, ok := previous.trust.(*trustFile); ok {
-			held = same
+		if same, is := previous.trust.(*trustFile); is {
+			held, shared = same, true
 		}
 	}
 	g.trust = held
-	g.files = append(g.files, &watchedFile{what: "client ca", path: path, load: held.load})
-}
-
-func (g *generation) useKeys(previous *generation, log *zap.Logger) error {
-	var all []error
-	for i, issuer := range g.config.Issuers {
-		k, err := g.keysOf(issuer, previous, log)
-		if err != nil {
-			all = append(all, fmt.Errorf("issuers[%d].keys: %w", i, err))
-			continue
-		}
-		g.keys = append(g.keys, k)
-	}
-	return errors.Join(all...)
-}
-
-// keysOf returns the keys of an issuer: those of previous if nothing about where they
-// come from has changed.
-func (g *generation) keysOf(issuer IssuerConfig, previous *generation, log *zap.Logger) (issuerKeys, error) {
-	k := issuerKeys{issuer: issuer}
-	if previous != nil {
-		for _, old := range previous.keys {
-			if old.issuer.Issuer == issuer.Issuer && old.issuer.Keys == issuer.Keys && previous.config.file == g.config.file {
-				k.keys, k.remote = old.keys, old.remote
-			}
-		}
-	}
-	if file := issuer.Keys.File; file != "" {
-		held, same := k.keys.(*token.FileKeys)
-		if !same {
-			held = token.NewFileKeys(g.config.path(file), log)
-		}
-		k.keys = held
-		var last []byte
-		g.files = append(g.files, &watchedFile{what: "keys", path: g.config.path(file), ownerLogs: true, load: func(text []byte, now time.Time) (bool, error) {
-			err := held.Load(text, now)
-			changed := err == nil && !bytes.Equal(last, text)
-			if changed {
-				last = text
-			}
-			return changed, err
-		}})
-		return k, nil
-	}
-	if k.remote != nil {
-		return k, nil
-	}
-	r := token.Remote{KeySet: issuer.Keys.URL, PlainHTTP: issuer.Keys.AllowHTTP, Interval: issuer.Keys.Refresh.Duration, Log: log}
-	if issuer.Keys.Discovery != "" {
-		r.Issuer, r.Discovery = issuer.Issuer, issuer.Keys.Discovery
-	}
-	if issuer.Keys.CA != "" {
-		text, err := os.ReadFile(g.config.path(issuer.Keys.CA))
-		if err != nil {
-			return k, err
-		}
-		r.CA = x509.NewCertPool()
-		if !r.CA.AppendCertsFromPEM(text) {
-			return k, fmt.Errorf("%s: no certificate in the bundle", g.config.path(issuer.Keys.CA))
-		}
-	}
-	remote, err := token.NewRemoteKeys(r)
-	if err != nil {
-		return k, err
-	}
-	k.keys, k.remote = remote, remote
-	return k, nil
-}
-
-// fetch asks for the keys that come over the network and are not there yet, so that a
-// new generation does not begin by refusing everybody.
-func (g *generation) fetch(ctx context.Context) error {
-	var all []error
-	for _, k := range g.keys {
-		if k.remote != nil && k.keys.Status().Confirmed.IsZero() {
-			if err := k.remote.Refresh(ctx); err != nil {
-				all = append(all, fmt.Errorf("keys of issuer %s: %w", authz.Excerpt(k.issuer.Issuer), err))
-			}
-		}
-	}
-	return errors.Join(all...)
-}
-
-// verifier returns the token verifier of the generation's issuers.
-func (g *generation) verifier() (*token.Verifier, error) {
-	var issuers []token.Issuer
-	for _, k := range g.keys {
-		issuers = append(issuers, token.Issuer{
-			Name:              k.issuer.Issuer,
-			Audiences:         k.issuer.Audiences,
-			AuthorizedParties: k.issuer.AuthorizedParties,
-			Algorithms:        k.issuer.Algorithms,
-			ClockSkew:         k.issuer.ClockSkew.Duration,
-			MaxKeyAge:         k.issuer.MaxKeyAge.Duration,
-			IDTokens:          k.issuer.IDTokens,
-			Keys:              k.keys,
-		})
-	}
-	return token.New(token.Config{Issuers: issuers})
+	g.files = append(g.files, &watchedFile{what: "client ca", path: path, shared: shared, load: held.load})
 }
 
 // fresh reports whether everything that can take a right away is young enough to decide

@@ -207,6 +207,13 @@ func (s *service) reconfigure(ctx context.Context, text []byte, identityFiles []
 	if slices.Equal(text, old.config.text) {
 		return false, nil
 	}
+	return s.rebuild(ctx, text, identityFiles)
+}
+
+// rebuild makes a new generation of the configuration in text and the files that it
+// names, and adopts it. s.mu is held.
+func (s *service) rebuild(ctx context.Context, text []byte, identityFiles []*watchedFile) (changed bool, err error) {
+	old := s.generation.Load()
 	c, err := decodeConfig(s.settings.path, text)
 	if err != nil {
 		return false, err
@@ -247,7 +254,18 @@ func (s *service) adoptLocked(ctx context.Context, g *generation, identityFiles 
 		}
 	}
 	s.generation.Store(g)
-	s.watcher.set(slices.Concat([]*watchedFile{s.settings}, identityFiles, g.files))
+	files := slices.Concat([]*watchedFile{s.settings}, identityFiles, g.files)
+	for _, p := range g.parts {
+		files = append(files, &watchedFile{what: p.what, path: p.path, load: func(text []byte, _ time.Time) (bool, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if slices.Equal(text, p.text) {
+				return false, nil
+			}
+			return s.rebuild(ctx, s.generation.Load().config.text, identityFiles)
+		}})
+	}
+	s.watcher.set(files)
 	for keys, cancel := range s.refresh {
 		if !used[keys] {
 			cancel()

@@ -20,6 +20,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"asid-authz/authz/authztest"
+	"asid-authz/authz/profile"
 )
 
 // A deployment is a running service with its files, in the world that most are like.
@@ -312,6 +313,25 @@ func TestServe(t *testing.T) {
 		if !strings.Contains(d.stderr.String(), "take effect with a restart") {
 			t.Error("nobody was told that the admin address needs a restart")
 		}
+	})
+
+	t.Run("profile", func(t *testing.T) {
+		source, err := profile.Source("nrl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.write("profile.yaml", string(source))
+		d.replace("asid-authz.yaml", "profile: {name: nrl,", "profile: {file: profile.yaml,")
+		d.await("the profile's file is read", func() bool { return strings.Contains(d.stderr.String(), `"what":"configuration","file":"`+d.path("asid-authz.yaml")) && d.ask() == "allow" })
+		d.replace("profile.yaml", "scope: patient/DocumentReference.read", "scope: patient/DocumentReference.write")
+		d.await("a changed profile decides", func() bool { return d.ask() == "deny scope-insufficient" })
+		d.write("profile.yaml", "format: 1")
+		d.await("a broken profile is refused", func() bool { return d.hasMetric(`asid_authz_reloads_total{result="refused",what="profile"} 1`) })
+		if got := d.ask(); got != "deny scope-insufficient" {
+			t.Errorf("under a broken profile: %s", got)
+		}
+		d.write("profile.yaml", string(source))
+		d.await("the profile is back", func() bool { return d.ask() == "allow" })
 	})
 
 	if code := d.end(); code != exitOK {

@@ -24,6 +24,8 @@ type watchedFile struct {
 	// equal one, because reading is what confirms that what we hold is the newest.
 	// changed says that the owner now holds something else than before.
 	load func(text []byte, now time.Time) (changed bool, err error)
+	// shared says that the owner holds something already: it need not be read first.
+	shared bool
 	// ownerLogs says that the owner tells of its content itself, in more detail.
 	ownerLogs bool
 
@@ -152,10 +154,15 @@ func readFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// readAll reads every file for the first time, or says what is wrong with all of them.
+// readAll reads every file whose owner holds nothing yet, or says what is wrong with all
+// of them. A file that is broken at the moment is no reason to refuse a generation that
+// goes on with what is held of it.
 func readAll(files []*watchedFile) error {
 	var all []error
 	for _, f := range files {
+		if f.shared {
+			continue
+		}
 		if _, err := f.read(); err != nil {
 			all = append(all, fmt.Errorf("%s: %w", f.what, err))
 		}
