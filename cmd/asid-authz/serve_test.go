@@ -322,7 +322,9 @@ func TestServe(t *testing.T) {
 		}
 		d.write("profile.yaml", string(source))
 		d.replace("asid-authz.yaml", "profile: {name: nrl,", "profile: {file: profile.yaml,")
-		d.await("the profile's file is read", func() bool { return strings.Contains(d.stderr.String(), `"what":"configuration","file":"`+d.path("asid-authz.yaml")) && d.ask() == "allow" })
+		d.await("the profile's file is read", func() bool {
+			return strings.Contains(d.stderr.String(), `"what":"configuration","file":"`+d.path("asid-authz.yaml")) && d.ask() == "allow"
+		})
 		d.replace("profile.yaml", "scope: patient/DocumentReference.read", "scope: patient/DocumentReference.write")
 		d.await("a changed profile decides", func() bool { return d.ask() == "deny scope-insufficient" })
 		d.write("profile.yaml", "format: 1")
