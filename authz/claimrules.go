@@ -128,9 +128,7 @@ func (c *check) equalsFirstOf(claim *Claim, names []string) bool {
 		}
 		f := claimFault(ClaimMismatch, claim.Name, claim.Text)
 		f.Other = ClaimField(name)
-		if !neverEchoed(name) {
-			f.OtherValue = other.Text
-		}
+		f.OtherValue = echo(name, other.Text)
 		return c.object(f)
 	}
 	f := claimFault(ClaimMismatch, claim.Name, claim.Text)
@@ -207,7 +205,7 @@ func (c *check) tokenClient() (client string, ok bool) {
 		case claim.Kind != ClaimString || claim.Text == "":
 			return "", c.object(claimFault(ClaimMalformed, name, ""))
 		case client != "" && client != claim.Text:
-			return "", c.object(Fault{Reason: ClaimMismatch, Field: ClaimField(name), Other: ClaimField("azp"), Value: claim.Text, OtherValue: client})
+			return "", c.object(Fault{Reason: ClaimMismatch, Field: ClaimField(name), Other: ClaimField("azp"), Value: echo(name, claim.Text), OtherValue: echo(name, client)})
 		}
 		client = claim.Text
 	}

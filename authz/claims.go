@@ -47,12 +47,18 @@ func neverEchoed(claim string) bool {
 	return claim == "sub" || claim == "requesting_patient" || claim == "act"
 }
 
-// claimFault returns a Fault about a claim, with its value unless that may name a patient.
-func claimFault(r Reason, claim string, value string) Fault {
-	if neverEchoed(claim) {
-		value = ""
+// echo returns what may be repeated of a claim's value: nothing of one that may name a
+// patient, by its claim or, in a claim where it has no place, by what it looks like.
+func echo(claim, value string) string {
+	if neverEchoed(claim) || strings.Contains(value, "nhs-number") {
+		return ""
 	}
-	return Fault{Reason: r, Field: ClaimField(claim), Value: value}
+	return value
+}
+
+// claimFault returns a Fault about a claim, with as much of its value as may be repeated.
+func claimFault(r Reason, claim string, value string) Fault {
+	return Fault{Reason: r, Field: ClaimField(claim), Value: echo(claim, value)}
 }
 
 // after returns what follows the first of the prefixes that text begins with. A pipe at

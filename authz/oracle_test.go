@@ -54,7 +54,7 @@ var (
 	withID     = regexp.MustCompile(`^/STU3/DocumentReference/[A-Za-z0-9.-]{1,64}$`)
 	withoutID  = regexp.MustCompile(`^/STU3/DocumentReference$`)
 	twelve     = regexp.MustCompile(`^[0-9]{12}$`)
-	bearer     = regexp.MustCompile(`^(?i:bearer) [A-Za-z0-9._~+/=-]+$`)
+	bearer     = regexp.MustCompile(`^(?i:bearer) [!-+--~]+$`)
 	isURN      = regexp.MustCompile(`^urn:[!-+--~]{1,251}$`)
 	escape     = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 	systemForm = regexp.MustCompile(`^https://fhir\.nhs\.uk/Id/accredited-system(?:\||%7C)([0-9]{12})$`)

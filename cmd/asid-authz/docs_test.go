@@ -338,3 +338,78 @@ func TestDocumentedTokens(t *testing.T) {
 		}
 	}
 }
+
+// TestDocumentedReplies: a client that Envoy answers by itself finds the words of the
+// answer in integrators.md.
+func TestDocumentedReplies(t *testing.T) {
+	text, err := os.ReadFile("../../docs/integrators.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, hcm, stderr := command(t, "envoy-config", "--part", "hcm")
+	if code != exitOK {
+		t.Fatal(stderr)
+	}
+	words := regexp.MustCompile(`\\"diagnostics\\":\\"(.*?)\\"`).FindAllStringSubmatch(hcm, -1)
+	if len(words) == 0 {
+		t.Fatal("Envoy has no words of its own")
+	}
+	for _, w := range words {
+		if !strings.Contains(string(text), ": *"+w[1]+"* |") {
+			t.Errorf("integrators.md does not know %q", w[1])
+		}
+	}
+}
+
+var (
+	docLink    = regexp.MustCompile(`\]\(([^)#: ]*)(?:#([^) ]+))?\)`)
+	docHeading = regexp.MustCompile("(?m)^#+ (.*)$")
+	notAnchor  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
+
+// TestDocLinks: every link to a file of the project, and to a heading in one, leads there.
+func TestDocLinks(t *testing.T) {
+	var files []string
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	links := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range docLink.FindAllStringSubmatch(string(text), -1) {
+			links++
+			target := file
+			if link[1] != "" {
+				target = filepath.Join(filepath.Dir(file), link[1])
+			}
+			info, err := os.Stat(target)
+			if err != nil {
+				t.Errorf("%s: %s leads nowhere", filepath.Base(file), link[0])
+				continue
+			}
+			if link[2] == "" || info.IsDir() {
+				continue
+			}
+			there, err := os.ReadFile(target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(docHeading.FindAllStringSubmatch(string(there), -1), func(heading []string) bool {
+				anchor := notAnchor.ReplaceAllString(strings.ToLower(heading[1]), "")
+				return strings.ReplaceAll(anchor, " ", "-") == link[2]
+			}) {
+				t.Errorf("%s: %s has no such heading", filepath.Base(file), link[0])
+			}
+		}
+	}
+	if links < 20 {
+		t.Errorf("only %d links are found: this test holds for nothing", links)
+	}
+}

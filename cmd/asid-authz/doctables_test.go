@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -48,6 +49,7 @@ func documented(t *testing.T) map[string]*docTable {
 		"rules":     rulesTable(t),
 		"settings":  settingsTable(t),
 		"files":     filesTable(t),
+		"modules":   modulesTable(t),
 		"metrics":   metricsTable(t, g),
 		"record":    recordTable(t, g.rules, d.message),
 		"headers":   headersTable(t, g.rules, d.message),
@@ -358,7 +360,8 @@ func withoutName(text, name string) string {
 	return strings.ToUpper(rest[:1]) + rest[1:]
 }
 
-// filesTable lists what is watched by the names that the log and the metric give it.
+// filesTable lists what is watched by the names that the log and the metric give it: the
+// what of every watchedFile, and of every file that a generation reads for itself.
 func filesTable(t *testing.T) *docTable {
 	t.Helper()
 	sources, err := filepath.Glob("*.go")
@@ -366,6 +369,15 @@ func filesTable(t *testing.T) *docTable {
 		t.Fatal(err)
 	}
 	var names []string
+	add := func(e ast.Expr) {
+		if text, is := e.(*ast.BasicLit); is {
+			name, err := strconv.Unquote(text.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, name)
+		}
+	}
 	for _, source := range sources {
 		if strings.HasSuffix(source, "_test.go") {
 			continue
@@ -375,26 +387,37 @@ func filesTable(t *testing.T) *docTable {
 			t.Fatal(err)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
-			pair, is := n.(*ast.KeyValueExpr)
-			if !is {
-				return true
-			}
-			key, isName := pair.Key.(*ast.Ident)
-			value, isText := pair.Value.(*ast.BasicLit)
-			if isName && isText && key.Name == "what" {
-				name, err := strconv.Unquote(value.Value)
-				if err != nil {
-					t.Fatal(err)
+			switch n := n.(type) {
+			case *ast.KeyValueExpr:
+				if key, is := n.Key.(*ast.Ident); is && key.Name == "what" {
+					add(n.Value)
 				}
-				names = append(names, name)
+			case *ast.CallExpr:
+				if method, is := n.Fun.(*ast.SelectorExpr); is && method.Sel.Name == "read" && len(n.Args) == 2 {
+					add(n.Args[0])
+				}
 			}
 			return true
 		})
 	}
 	slices.Sort(names)
 	table := &docTable{head: []string{"`what`", "Setting", "When it is broken, gone or unreadable"}, hand: 2}
-	for _, name := range names {
+	for _, name := range slices.Compact(names) {
 		table.rows = append(table.rows, []string{code(name)})
+	}
+	return table
+}
+
+// modulesTable lists what go.mod requires directly.
+func modulesTable(t *testing.T) *docTable {
+	t.Helper()
+	text, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := &docTable{head: []string{"Module", "For"}, hand: 1}
+	for _, m := range regexp.MustCompile(`(?m)^\t([^ ]+) v[^ ]+$`).FindAllSubmatch(text, -1) {
+		table.rows = append(table.rows, []string{code(string(m[1]))})
 	}
 	return table
 }

@@ -231,17 +231,13 @@ func printAnswer(w io.Writer, rules *envoy.Rules, d *authz.Decision) {
 }
 
 func printSteps(w io.Writer, steps []authz.Step) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range steps {
-		outcome := s.Outcome.String()
 		if s.Outcome == authz.Failed {
-			outcome = "FAILED"
-			fmt.Fprintf(table, "  %s\t%s\t%s\n", outcome, s.Name, describe(&s.Fault))
+			fmt.Fprintf(w, "  %-13s  %-18s  %s\n", "FAILED", s.Name, describe(&s.Fault))
 			continue
 		}
-		fmt.Fprintf(table, "  %s\t%s\t\n", outcome, s.Name)
+		fmt.Fprintf(w, "  %-13s  %s\n", s.Outcome, s.Name)
 	}
-	table.Flush()
 }
 
 // describe puts a Fault into a line: what was objected to, what it was and against what.
