@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -213,11 +214,18 @@ func denied(t *testing.T, d *authv3.DeniedHttpResponse, reason authz.Reason, id 
 	if headers["x-asid-reason"] != reason.Public().String() || headers["x-asid-decision-id"] != id {
 		t.Errorf("x-asid-reason %q and x-asid-decision-id %q, want %q and %q", headers["x-asid-reason"], headers["x-asid-decision-id"], reason.Public(), id)
 	}
+	if patient.MatchString(d.GetBody()) {
+		t.Errorf("a patient is named: %s", d.GetBody())
+	}
 	outcome := parseOutcome(t, headers["content-type"], d.GetBody())
 	if outcome.id != id || outcome.code == "" || outcome.diagnostics == "" {
 		t.Errorf("the OperationOutcome does not say what it should: %+v in %s", outcome, d.GetBody())
 	}
 }
+
+// patient matches an NHS number as tokens have it, and not the form that an answer
+// says it should have.
+var patient = regexp.MustCompile(`nhs-number(\||%7C)\d`)
 
 func values(t *testing.T, options []*corev3.HeaderValueOption) map[string]string {
 	t.Helper()
