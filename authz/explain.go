@@ -69,9 +69,12 @@ func (a *Authorizer) ExplainFacts(now time.Time, facts Facts) []Step {
 	c.chosen, c.facts.Interaction = facts.Interaction, facts.Interaction
 
 	var given uint64 // what the record vouches for
+	if facts.CertificateSHA256 != [32]byte{} {
+		given |= needing(stepCertificate)
+	}
 	run := needing(stepMap)
 	if !asid.IsZero() {
-		given |= needing(stepSenderHeader, stepCertificate)
+		given |= needing(stepSenderHeader)
 		if a.Binding.Mode == Registered {
 			run |= needing(stepASID)
 		} else if c.m, _, _ = a.Map.Current(); c.m != nil && c.m.system(asid) != nil {

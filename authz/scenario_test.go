@@ -3,6 +3,7 @@ package authz_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -298,6 +299,48 @@ func TestNothingLeaks(t *testing.T) {
 		d := a.Check(s.ctx, &authz.Request{Now: s.request.Now, Method: "GET", Target: s.request.Target})
 		if d.Allowed() || d.Reason() != authz.HeaderMissing || *d.Facts() != (authz.Facts{}) {
 			t.Fatalf("a request without anything: %v, %+v", d.Reason(), *d.Facts())
+		}
+	}
+}
+
+// TestBounds: what is above what Envoy lets through is refused here all the same, and a
+// request at the bound is a request like any other.
+func TestBounds(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(s *scenario, over int) // beyond the bound by that much
+		field  authz.Field
+	}{
+		{"headers", func(s *scenario, over int) {
+			for len(s.request.Headers) < authz.MaxHeaders+over {
+				s.request.Headers = append(s.request.Headers, authz.Header{Name: "accept", Value: "x"})
+			}
+		}, authz.FieldHeaders},
+		{"bytes of headers", func(s *scenario, over int) {
+			size := len("accept")
+			for _, h := range s.request.Headers {
+				size += len(h.Name) + len(h.Value)
+			}
+			s.request.Headers = append(s.request.Headers, authz.Header{Name: "accept", Value: strings.Repeat("x", authz.MaxHeaderBytes-size+over)})
+		}, authz.FieldHeaders},
+		{"bytes of a header's name", func(s *scenario, over int) {
+			size := 0
+			for _, h := range s.request.Headers {
+				size += len(h.Name) + len(h.Value)
+			}
+			s.request.Headers = append(s.request.Headers, authz.Header{Name: strings.Repeat("x", authz.MaxHeaderBytes-size+over)})
+		}, authz.FieldHeaders},
+		{"the target", func(s *scenario, over int) {
+			s.request.Target += "?" + strings.Repeat("x", authz.MaxTarget-len(s.request.Target)-1+over)
+		}, authz.FieldPath},
+	} {
+		for over := range 2 {
+			s := newScenario(t)
+			test.change(s, over)
+			d := s.check()
+			if d.Allowed() != (over == 0) || over == 1 && (d.Reason() != authz.RequestTooLarge || d.Fault().Field != test.field) {
+				t.Errorf("%s, beyond by %d: allowed=%v, %v (%s)", test.name, over, d.Allowed(), d.Reason(), d.Fault().Field)
+			}
 		}
 	}
 }

@@ -136,9 +136,9 @@ func TestVerdictEndsWithTheChain(t *testing.T) {
 	}
 }
 
-// TestCrossSigned: two authorities of one name and key, as they stand side by side in a
-// transition. One of them may go.
-func TestCrossSigned(t *testing.T) {
+// TestIntermediate: the client sends its leaf alone, so what stands between it and the
+// root must be in the bundle; and a root is its key, not its name.
+func TestIntermediate(t *testing.T) {
 	s := newScenario(t)
 	root := authztest.NewCA("Root")
 	issuing := root.Intermediate("Issuing")

@@ -20,6 +20,10 @@ type Record struct {
 	RequestID  string // Envoy's x-request-id
 	TraceID    string // of traceparent, 32 hexadecimal digits
 	Duration   time.Duration
+
+	// Panic is what a Check that panicked left behind, with its stack; nil otherwise. It
+	// is no field of the record: it belongs in the service's own log.
+	Panic []byte
 }
 
 // Outcome returns "allow" or "deny".

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -71,7 +73,8 @@ func (s *Server) Check(ctx context.Context, message *authv3.CheckRequest) (respo
 		// Envoy would take a nil answer, or one without a status, for an allow.
 		if panicked := recover(); panicked != nil || response == nil || response.GetStatus() == nil {
 			s.panics.Add(1)
-			response, err = s.broken(r, record), nil
+			record.Panic = fmt.Appendf(nil, "%v\n%s", panicked, debug.Stack())
+			response, err = s.broken(record), nil
 		}
 	}()
 	rules = s.current()
@@ -90,7 +93,7 @@ func (s *Server) Check(ctx context.Context, message *authv3.CheckRequest) (respo
 
 // broken answers a Check that panicked. It uses as little as possible of what may be
 // the cause: not the rules, and what was recorded so far only where it is whole.
-func (s *Server) broken(r *authz.Request, record *Record) *authv3.CheckResponse {
+func (s *Server) broken(record *Record) *authv3.CheckResponse {
 	record.Decision = authz.Deny(authz.Fault{Reason: authz.InternalError, Field: authz.FieldRequest})
 	func() {
 		defer func() { _ = recover() }() // the record itself may be what panics

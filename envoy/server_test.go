@@ -218,6 +218,9 @@ func TestPanic(t *testing.T) {
 		var reasons []string
 		s := envoy.NewServer(func() *envoy.Rules { panic("rules") }, func(r *envoy.Record) error {
 			reasons = append(reasons, r.Reason())
+			if !strings.Contains(string(r.Panic), "rules") || !strings.Contains(string(r.Panic), "server_test.go") {
+				t.Errorf("nobody could find out what happened: %s", r.Panic)
+			}
 			return nil
 		})
 		check(t, s, message)

@@ -109,7 +109,7 @@ type IssuerConfig struct {
 // KeysConfig says where an issuer's public keys (a JWK set) come from: exactly one of
 // file, url and discovery.
 type KeysConfig struct {
-	File      PathValue     `yaml:"file"`
+	File      PathValue     `yaml:"file"`       // With the JWK set, watched.
 	URL       string        `yaml:"url"`        // Of the JWK set.
 	Discovery string        `yaml:"discovery"`  // Of the issuer; /.well-known/openid-configuration below it names the JWK set.
 	CA        PathValue     `yaml:"ca"`         // PEM bundle for url and discovery. Default: the system's.

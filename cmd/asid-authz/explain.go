@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 
 	"asid-authz/authz"
-	"asid-authz/envoy"
 )
 
 // An explanation is what explain is asked about.
@@ -204,8 +203,9 @@ func (e *explanation) explainRecord(g *generation, stdin io.Reader, stdout io.Wr
 	fmt.Fprintf(stdout, "recorded %s: %s %s %s (decision %s, map version %d)\n",
 		record.Time.Format(time.RFC3339), authz.ExcerptBare(record.Decision), authz.ExcerptBare(record.Reason), authz.ExcerptBare(record.Field), authz.Excerpt(record.ID), record.Version)
 	if reason, err := authz.ParseReason(record.Reason); err == nil {
-		denied := authz.Deny(authz.Fault{Reason: reason, Field: authz.Field(record.Field)})
-		printAnswer(stdout, g.rules, &denied)
+		denied := authz.Deny(authz.Fault{Reason: reason})
+		status, outcome := g.rules.Answer(&denied, "")
+		printAnswer(stdout, status, outcome.Code, reason) // without the text: its values are not in the record
 	}
 	fmt.Fprintf(stdout, "\nby the files of today (map version %d):\n", g.interactions.Status().Version)
 	printSteps(stdout, g.authorizer.ExplainFacts(time.Now(), facts))
@@ -220,14 +220,14 @@ func printDecision(w io.Writer, g *generation, d *authz.Decision) {
 		return
 	}
 	fmt.Fprintf(w, "deny %s (%s)\n", d.Reason(), d.Fault().Field)
-	printAnswer(w, g.rules, d)
-	fmt.Fprintln(w)
+	status, outcome := g.rules.Answer(d, "")
+	printAnswer(w, status, outcome.Code, d.Reason())
+	fmt.Fprintf(w, "  %s\n\n", outcome.Diagnostics)
 }
 
 // printAnswer says what the client sees.
-func printAnswer(w io.Writer, rules *envoy.Rules, d *authz.Decision) {
-	status, outcome := rules.Answer(d, "")
-	fmt.Fprintf(w, "the client sees: %d %s, x-asid-reason: %s\n  %s\n", status, outcome.Code, d.Reason().Public(), outcome.Diagnostics)
+func printAnswer(w io.Writer, status int, code string, reason authz.Reason) {
+	fmt.Fprintf(w, "the client sees: %d %s, x-asid-reason: %s\n", status, code, reason.Public())
 }
 
 func printSteps(w io.Writer, steps []authz.Step) {

@@ -43,6 +43,10 @@ func newMetrics() *metrics {
 	})
 	m.registry.MustRegister(decisions, m.checks, m.reloads, m.auditLost,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, what := range watchedKinds { // or the first refusal would be the birth of a series, which is no increase
+		m.reloads.WithLabelValues(what, "loaded")
+		m.reloads.WithLabelValues(what, "refused")
+	}
 	m.allowed = decisions.WithLabelValues("allow", "")
 	for _, reason := range authz.Reasons() {
 		m.denied = append(m.denied, decisions.WithLabelValues("deny", reason.String()))

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"asid-authz/authz"
 	"asid-authz/envoy"
 )
 
@@ -185,17 +186,22 @@ func (s *service) drain(endpoints []endpoint, limits LimitsConfig) {
 	s.log.Info("drained")
 }
 
-// record is what the server hands every decision to.
+// record is what the server hands every decision to. What is counted is what is
+// answered: an allow that could not be written down is a denial.
 func (s *service) record(r *envoy.Record) error {
+	if r.Panic != nil {
+		s.log.Error("a check panicked, and was denied", zap.String("decision_id", r.DecisionID), zap.ByteString("panic", r.Panic))
+	}
+	answered := *r
 	err := s.audit.write(r)
 	if err != nil {
 		s.metrics.auditLost.Inc()
 		if r.Decision.Allowed() {
-			return err // the server denies it, and the denial is what is counted
+			answered.Decision = r.Decision.Denied(authz.Fault{Reason: authz.AuditUnavailable})
 		}
 	}
-	s.metrics.count(r)
-	return nil
+	s.metrics.count(&answered)
+	return err
 }
 
 // reconfigure takes a changed configuration file. What is wrong with it leaves the

@@ -18,7 +18,7 @@ import (
 // A watchedFile is a file whose content has an owner: the map, the CA bundle, a key
 // set, the server certificate, the configuration itself.
 type watchedFile struct {
-	what string // for the log and the metric
+	what string // of watchedKinds; for the log and the metric
 	path string
 	// load takes the content. It is called with every content that was read, also an
 	// equal one, because reading is what confirms that what we hold is the newest.
@@ -33,6 +33,9 @@ type watchedFile struct {
 	readAt  time.Time
 	lastErr string
 }
+
+// watchedKinds are what watched files can hold.
+var watchedKinds = []string{"configuration", "profile", "map", "client ca", "keys", "issuer ca", "server certificate", "server key", "envoy ca"}
 
 // A watcher polls files: once a second it looks at each one's metadata, and reads it if
 // that changed, or if it was not read for a while. A rename, the symlink swap of a
@@ -104,7 +107,8 @@ func (w *watcher) poll(f *watchedFile) {
 	}
 	changed, err := f.read()
 	log := w.log.With(zap.String("what", f.what), zap.String("file", f.path))
-	if f.ownerLogs && !f.readAt.Before(now) { // it was read, so it reached the owner
+	reached := !f.readAt.Before(now) // it could be read, so the owner has seen it
+	if f.ownerLogs && reached && (err != nil || changed) {
 		log = zap.NewNop()
 	}
 	switch {
