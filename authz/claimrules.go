@@ -22,6 +22,19 @@ func (c *check) token() bool {
 
 // claimRules applies what the profile says about claims whoever sent them.
 func (c *check) claimRules() bool {
+	passed := c.claims.passed.Load()
+	if passed == nil || passed.by != c.a {
+		if !c.applyRules() {
+			return false
+		}
+		passed = &passedRules{c.a, c.publicSubject()}
+		c.claims.passed.Store(passed)
+	}
+	c.facts.Subject = passed.subject
+	return true
+}
+
+func (c *check) applyRules() bool {
 	t := &c.a.Profile.Token
 	if asid, present, ok := c.formClaim(&t.ASID); !ok {
 		return false
@@ -47,15 +60,20 @@ func (c *check) claimRules() bool {
 			return c.object(claimFault(ClaimMalformed, t.ScopeClaim, claim.Text))
 		}
 	}
-	if sub := c.claims.find("sub"); sub != nil && sub.Kind == ClaimString {
-		if _, public := after(sub.Text, t.PublicSubjects); public && isVisible(sub.Text) {
-			c.facts.Subject = sub.Text
-			if strings.Contains(sub.Text, "%7C") { // one spelling for one subject, or the API would take it for two
-				c.facts.Subject = strings.Replace(sub.Text, "%7C", "|", 1)
-			}
-		}
-	}
 	return true
+}
+
+// publicSubject returns the subject of the token if it is of a kind that can be no
+// patient, otherwise "".
+func (c *check) publicSubject() string {
+	sub := c.claims.find("sub")
+	if sub == nil || sub.Kind != ClaimString || !isVisible(sub.Text) {
+		return ""
+	}
+	if _, public := after(sub.Text, c.a.Profile.Token.PublicSubjects); !public {
+		return ""
+	}
+	return strings.Replace(sub.Text, "%7C", "|", 1) // one spelling for one subject, or the API would take it for two
 }
 
 // formClaim returns what follows the prefix of a claim that has a form. ok is false

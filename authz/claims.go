@@ -1,9 +1,13 @@
 package authz
 
-import "strings"
+import (
+	"strings"
+	"sync/atomic"
+)
 
 // Claims is what a verified token says. Only a [TokenVerifier] makes one that matters:
-// a Request cannot carry it. Immutable once made.
+// a Request cannot carry it. It is immutable but for a memory of its own: which
+// Authorizer's claim rules it passed.
 type Claims struct {
 	// All top-level claims, each name once.
 	All []Claim
@@ -13,6 +17,17 @@ type Claims struct {
 	// kind leaves Confirmation zero, which equals no certificate.
 	HasConfirmation bool
 	Confirmation    [32]byte
+
+	passed atomic.Pointer[passedRules]
+}
+
+// passedRules says that claims passed the rules of one Authorizer. The rules look at
+// nothing but the claims, so what passed once passes on every request that brings the
+// token; an Authorizer of another generation finds that the memory is not its own. A
+// no is not remembered: it is rare, and must say what is wrong.
+type passedRules struct {
+	by      *Authorizer
+	subject string // of the claims, if it can be no patient
 }
 
 // A Claim is one top-level claim. Text is its value if that is a string, otherwise "".

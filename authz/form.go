@@ -135,31 +135,31 @@ func (c *check) bearer() bool {
 	if c.count[useCredential] == 0 {
 		return c.object(Fault{Reason: TokenMissing, Field: FieldToken})
 	}
+	scheme, credential, found := strings.Cut(value, " ")
+	if c.count[useCredential] == 1 && found && strings.EqualFold(scheme, "Bearer") && isCredential(credential) {
+		c.credential = credential
+		return true
+	}
 	if c.count[useCredential] > 1 || strings.IndexByte(value, ',') >= 0 { // Envoy joins two fields of this name
 		return c.object(Fault{Reason: TokenRepeated, Field: FieldToken})
 	}
-	scheme, credential, found := strings.Cut(value, " ")
-	if !found || !strings.EqualFold(scheme, "Bearer") || !isCredential(credential) {
-		return c.object(Fault{Reason: TokenMalformed, Field: FieldToken})
-	}
-	c.credential = credential
-	return true
+	return c.object(Fault{Reason: TokenMalformed, Field: FieldToken})
 }
 
-// isCredential reports whether s is one visible ASCII word of a bounded size. What a
-// token is made of, the verifier says. A token is the longest thing in a request and is
-// walked on every one, so eight bytes are looked at together.
+// isCredential reports whether s is one visible ASCII word, without comma, of a bounded
+// size. What a token is made of, the verifier says. A token is the longest thing in a
+// request and is walked on every one, so eight bytes are looked at together.
 func isCredential(s string) bool {
-	if s == "" || len(s) > MaxCredential {
+	if s == "" || len(s) > MaxCredential || strings.IndexByte(s, ',') >= 0 {
 		return false
 	}
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	for ; len(s) >= 8; s = s[8:] {
 		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
 			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-		del := w ^ 0x7f*ones
-		// A byte with its high bit set, below "!", or DEL.
-		if (w|(w-'!'*ones)&^w|(del-ones)&^del)&highs != 0 {
+		// The high bit of a byte is set in w if it is not ASCII, in the sum also if it
+		// is DEL, and in the difference also if it is below "!".
+		if (w|(w+ones)|(w-'!'*ones)&^w)&highs != 0 {
 			return false
 		}
 	}

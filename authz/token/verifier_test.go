@@ -14,6 +14,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"asid-authz/authz"
 )
@@ -289,7 +290,7 @@ func TestClaims(t *testing.T) {
 		{Name: "o"},
 		{Name: "", Kind: authz.ClaimString, Text: "empty"},
 	}}
-	if diff := cmp.Diff(want, c); diff != "" {
+	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(authz.Claims{})); diff != "" {
 		t.Error(diff)
 	}
 }
