@@ -33,15 +33,7 @@ func TestCheck(t *testing.T) {
 	for name, world := range corpus.Worlds {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			now := time.Now()
-			minted, err := world.Mint(now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			config, err := minted.Config(now)
-			if err != nil {
-				t.Fatal(err)
-			}
+			minted, config := authztest.Mint(t, world)
 			edge := newEdge(t, config)
 			for _, c := range corpus.In(name) {
 				for form, fill := range map[string]func(*authv3.CheckRequest){"header_map": func(*authv3.CheckRequest) {}, "headers": authztest.JoinHeaders} {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -21,24 +20,7 @@ import (
 // then breaks must be what it is denied for.
 func allowed(t testing.TB) (*envoy.Rules, *authv3.CheckRequest) {
 	t.Helper()
-	corpus, err := authztest.Load("../authz/testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	minted, err := corpus.Worlds["registered-cn"].Mint(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := minted.Config(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return allowedBy(t, minted, config)
-}
-
-// allowedBy is allowed for a world that is minted, and in the Config that it has.
-func allowedBy(t testing.TB, minted *authztest.Minted, config authz.Config) (*envoy.Rules, *authv3.CheckRequest) {
-	t.Helper()
+	corpus, minted, config := authztest.Setup(t, "../authz/testdata")
 	authorizer, err := authz.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -47,29 +29,7 @@ func allowedBy(t testing.TB, minted *authztest.Minted, config authz.Config) (*en
 	if err != nil {
 		t.Fatal(err)
 	}
-	corpus, err := authztest.Load("../authz/testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range corpus.In(minted.Name) {
-		if c.Want.Kind != authztest.WantAllow || c.Want.Endpoint != "read" {
-			continue
-		}
-		r, err := minted.Request(c, &config.Profile, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(r.Headers) != 3 { // the plainest, with nothing in it that a test adds
-			continue
-		}
-		certificate, err := minted.Certificate(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rules, authztest.CheckRequest(r, certificate)
-	}
-	t.Fatal("the corpus allows nobody to read")
-	return nil, nil
+	return rules, authztest.CheckRequest(authztest.AllowedRead(t, corpus, minted, &config.Profile))
 }
 
 // setHeader adds a header to message.

@@ -18,20 +18,9 @@ import (
 // another fingerprint, suspended, or bound to nothing. But for its ids the answer is
 // the same to the byte, in either format.
 func TestNobodyWalksTheASIDs(t *testing.T) {
-	corpus, err := authztest.Load("../authz/testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
+	corpus, minted, config := authztest.Setup(t, "../authz/testdata")
+	message := authztest.CheckRequest(authztest.AllowedRead(t, corpus, minted, &config.Profile))
 	now := time.Now()
-	minted, err := corpus.Worlds["registered-cn"].Mint(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := minted.Config(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, message := allowedBy(t, minted, config)
 	asid, err := authz.ParseASID("200000000117")
 	if err != nil {
 		t.Fatal(err)

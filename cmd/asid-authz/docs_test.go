@@ -302,19 +302,8 @@ func TestDocumentedTokens(t *testing.T) {
 	if len(shown) != len(cases) {
 		t.Fatalf("%d tokens are shown, want one for each of %v", len(shown), cases)
 	}
-	corpus, err := authztest.Load("../../authz/testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
+	corpus, minted, config := authztest.Setup(t, "../../authz/testdata")
 	now := time.Now()
-	minted, err := corpus.Worlds["registered-cn"].Mint(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := minted.Config(now)
-	if err != nil {
-		t.Fatal(err)
-	}
 	authorizer, err := authz.New(config)
 	if err != nil {
 		t.Fatal(err)

@@ -126,14 +126,7 @@ func stepsTable(t *testing.T, a *authz.Authorizer) *docTable {
 	}
 	now := time.Now()
 	for name, world := range corpus.Worlds {
-		minted, err := world.Mint(now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		config, err := minted.Config(now)
-		if err != nil {
-			t.Fatal(err)
-		}
+		minted, config := authztest.Mint(t, world)
 		authorizer, err := authz.New(config)
 		if err != nil {
 			t.Fatal(err)

@@ -59,19 +59,7 @@ func (l *lines) String() string {
 
 func newDeployment(t *testing.T) *deployment {
 	t.Helper()
-	corpus, err := authztest.Load("../../authz/testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	minted, err := corpus.Worlds["registered-cn"].Mint(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := minted.Config(now)
-	if err != nil {
-		t.Fatal(err)
-	}
+	corpus, minted, config := authztest.Setup(t, "../../authz/testdata")
 	// A short name: some systems take no longer paths for sockets.
 	dir, err := os.MkdirTemp("", "aa")
 	if err != nil {
@@ -79,26 +67,13 @@ func newDeployment(t *testing.T) *deployment {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	d := &deployment{t: t, dir: dir, files: map[string]string{}, exited: make(chan int, 1), stdout: &lines{}, stderr: &lines{}}
-	for _, c := range corpus.In("registered-cn") {
-		if c.Want.Kind != authztest.WantAllow || c.Want.Endpoint != "read" {
-			continue
+	r, certificate := authztest.AllowedRead(t, corpus, minted, &config.Profile)
+	d.message = authztest.CheckRequest(r, certificate)
+	d.write("client.pem", string(certificate.PEM()))
+	for _, h := range r.Headers {
+		if token, is := strings.CutPrefix(h.Value, "Bearer "); is && h.Name == "authorization" {
+			d.write("token.jwt", token+"\n")
 		}
-		r, err := minted.Request(c, &config.Profile, now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		certificate, err := minted.Certificate(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.message = authztest.CheckRequest(r, certificate)
-		d.write("client.pem", string(certificate.PEM()))
-		for _, h := range r.Headers {
-			if token, is := strings.CutPrefix(h.Value, "Bearer "); is && h.Name == "authorization" {
-				d.write("token.jwt", token+"\n")
-			}
-		}
-		break
 	}
 	mapText, err := minted.MapText()
 	if err != nil {
