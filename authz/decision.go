@@ -48,7 +48,3 @@ type Facts struct {
 
 	CertificateSHA256 [32]byte // all zero: no certificate that parses
 }
-
-// Bound reports whether the certificate is bound to an ASID. Until then an answer
-// says nothing about the claimed one.
-func (f *Facts) Bound() bool { return !f.ASID.IsZero() }

@@ -265,9 +265,9 @@ func TestFacts(t *testing.T) {
 	d := s.check()
 	f := d.Facts()
 	got := []any{f.ASID.String(), f.ClaimedASID.String(), f.ODSCode, f.Receiver.String(), f.Endpoint, f.Interaction.String(),
-		f.Subject, f.HasMap, f.MapVersion, f.MapAge, f.CertificateSHA256 == s.request.Certificate.SHA256(), f.Bound()}
+		f.Subject, f.HasMap, f.MapVersion, f.MapAge, f.CertificateSHA256 == s.request.Certificate.SHA256()}
 	want := []any{"200000000117", "", "A20047", "999999999999", "read", "urn:nhs:names:services:nrl:DocumentReference.read",
-		"https://fhir.nhs.uk/Id/sds-role-profile-id|4387293874928", true, uint64(1), time.Minute, true, true}
+		"https://fhir.nhs.uk/Id/sds-role-profile-id|4387293874928", true, uint64(1), time.Minute, true}
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("fact %d is %v, want %v", i, got[i], want[i])
@@ -277,7 +277,7 @@ func TestFacts(t *testing.T) {
 	s = newScenarioOf(t, "binding-cn-foreign-asid")
 	d = s.check()
 	f = d.Facts()
-	if f.Bound() || !f.ASID.IsZero() || f.ClaimedASID.String() != "200000000118" || f.ODSCode != "" || f.Endpoint != "" {
+	if !f.ASID.IsZero() || f.ClaimedASID.String() != "200000000118" || f.ODSCode != "" || f.Endpoint != "" {
 		t.Errorf("before the certificate is bound the facts are %+v", *f)
 	}
 

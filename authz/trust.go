@@ -14,7 +14,6 @@ import (
 type Trust struct {
 	byEnvoy              bool
 	roots, intermediates *x509.CertPool
-	authorities          []*x509.Certificate
 }
 
 // A verdict is what one Trust thought of one certificate. It lives in the
@@ -50,7 +49,6 @@ func ParseTrust(text []byte) (*Trust, error) {
 			return nil, fmt.Errorf("certificate %d of the bundle, %s, is not a CA: a leaf in the bundle would be trusted whoever issued it",
 				n, Excerpt(cert.Subject.String()))
 		}
-		t.authorities = append(t.authorities, cert)
 		if bytes.Equal(cert.RawIssuer, cert.RawSubject) && cert.CheckSignatureFrom(cert) == nil {
 			t.roots.AddCert(cert)
 			hasRoot = true
@@ -68,12 +66,6 @@ func ParseTrust(text []byte) (*Trust, error) {
 // It must be written out in the configuration: an Envoy that does not verify is not
 // to be told from one that does, and neither looks again at an open connection.
 func TrustEnvoy() *Trust { return &Trust{byEnvoy: true} }
-
-// Verifies reports whether t verifies certificates itself.
-func (t *Trust) Verifies() bool { return !t.byEnvoy }
-
-// Authorities returns the certificates of the bundle; they must not be changed.
-func (t *Trust) Authorities() []*x509.Certificate { return t.authorities }
 
 // verifies reports whether c was issued by an authority of t for TLS clients, at now.
 //

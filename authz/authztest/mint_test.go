@@ -152,8 +152,7 @@ func TestCertificate(t *testing.T) {
 		if err != nil || strings.Contains(text, "{") {
 			t.Errorf("the map's text: %v, %q", err, text)
 		}
-		trust, err := authz.ParseTrust(m.CAs())
-		if err != nil || len(trust.Authorities()) != 2 {
+		if _, err := authz.ParseTrust(m.CAs()); err != nil {
 			t.Errorf("the bundle: %v", err)
 		}
 		return leaf
