@@ -97,6 +97,7 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) error {
 		s.identity.names = slices.Clone(c.Listen.TCP.TLS.ClientNames)
 	}
 	s.watcher = newWatcher(log, s.metrics.reload)
+	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING) // grpc-go begins with SERVING, before anybody has looked
 
 	background, stop := context.WithCancel(context.Background())
 	defer s.running.Wait()
