@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help demo test lint race fuzz bench build tools docs check-go check-python
 
 # The race detector needs a C compiler; where there is none the tests run without, and say so.
-RACE := $(shell command -v "$${CC:-cc}" >/dev/null 2>&1 && echo -race)
+RACE := $(shell command -v "$$(go env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s

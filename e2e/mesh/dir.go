@@ -2,10 +2,8 @@ package mesh
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"sync"
 )
 
 // maxDir leaves room for a socket's name in the 104 bytes that macOS gives to its path.
@@ -42,34 +40,4 @@ func replaceFile(path string, content []byte) error {
 		return err
 	}
 	return os.Rename(next, path)
-}
-
-// handedOut remembers the ports that were given away, because the kernel may name a port
-// again before the process that it is meant for has taken it.
-var handedOut struct {
-	sync.Mutex
-	ports map[string]bool
-}
-
-// freeAddress returns an address on the loopback that nobody listens on. Somebody else may
-// take it before it is used: whoever starts a server on it tries again with another.
-func freeAddress() (string, error) {
-	handedOut.Lock()
-	defer handedOut.Unlock()
-	if handedOut.ports == nil {
-		handedOut.ports = map[string]bool{}
-	}
-	for range 100 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", err
-		}
-		address := listener.Addr().String()
-		listener.Close()
-		if !handedOut.ports[address] {
-			handedOut.ports[address] = true
-			return address, nil
-		}
-	}
-	return "", fmt.Errorf("no free port on the loopback")
 }
