@@ -18,6 +18,7 @@ demo: check-go check-python ## a whole mesh on this machine, with a real Envoy; 
 test: check-go check-python ## all tests, with a real Envoy
 	@[ -n "$(RACE)" ] || echo "no C compiler here: the tests run without the race detector"
 	go test $(RACE) -timeout 9m ./...
+	go test -run Allocates ./authz
 
 lint: check-go ## formatting, vet (also for macOS), staticcheck, tidy modules
 	@out=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }

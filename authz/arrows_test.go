@@ -31,9 +31,6 @@ type listed struct {
 // packages returns every package of the module, by its path.
 func packages(t *testing.T) map[string]*listed {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("runs the go command")
-	}
 	all, err := list()
 	if err != nil {
 		t.Fatal(err)

@@ -281,7 +281,7 @@ func FuzzCheck(f *testing.F) {
 		q.trustAge = pick(c, 0, authztest.MaxTrustAge, authztest.MaxTrustAge+1)
 		q.cancelled = c(4) == 1
 		if json.Unmarshal([]byte(claims), &q.claims) != nil {
-			t.Skip()
+			return
 		}
 		o.ask(t, q)
 

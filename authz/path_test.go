@@ -67,7 +67,7 @@ func FuzzPath(f *testing.F) {
 	a := s.authorizer()
 	f.Fuzz(func(t *testing.T, target string) {
 		if strings.Contains(target, "?") || len(target) > authz.MaxTarget {
-			t.Skip()
+			return
 		}
 		reason, endpoint := s.pathReason(a, "GET", target)
 		if reason == authz.PathNotCanonical {
@@ -160,7 +160,7 @@ func FuzzPathTemplate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, request string) {
 		template, err := authz.ParsePathTemplate(text)
 		if err != nil || strings.Contains(request, "?") || len(request)+5 > authz.MaxTarget {
-			t.Skip()
+			return
 		}
 		e, err := regexp.Compile("^(?:" + template.Regexp() + ")$")
 		if err != nil {
