@@ -106,5 +106,8 @@ func ParseTally(s string) (Tally, error) {
 	for i := range t.sum {
 		t.sum[i] = binary.BigEndian.Uint64(d[8*i:])
 	}
+	if t.Count == 0 && t.sum != [4]uint64{} {
+		return Tally{}, fmt.Errorf("a tally of nothing has no sum, not %s", authz.Excerpt(s))
+	}
 	return t, nil
 }
