@@ -215,7 +215,9 @@ func (a *Authorizer) useHeader(name string, u use) {
 // Check decides r. It always decides: a failure to find out is itself a Decision, so no
 // caller can turn an error into an allow. It stops at the first objection.
 //
-// ctx is asked once, at the end: when it is done, nobody waits for a yes any more.
+// When ctx is done nobody waits for a yes any more. It is asked after the token, which is
+// the one step that can take long, and at the end; the Fault's field says where it was
+// found to be done.
 func (a *Authorizer) Check(ctx context.Context, r *Request) Decision {
 	c := a.begin(ctx, r)
 	defer a.end(c)

@@ -7,9 +7,15 @@ import (
 
 func (c *check) token() bool {
 	claims, err := c.a.Tokens.VerifyToken(c.ctx, c.credential, c.r.Now)
+	if c.ctx.Err() != nil {
+		c.late = FieldToken
+	}
 	if err != nil {
 		if f, is := errors.AsType[*Fault](err); is && f != nil {
 			return c.object(*f)
+		}
+		if c.late != "" { // what else could a verifier say whose time is over
+			return c.object(Fault{Reason: Cancelled, Field: c.late})
 		}
 		return c.object(Fault{Reason: InternalError, Field: FieldToken})
 	}

@@ -26,6 +26,7 @@ type check struct {
 	endpoint   *Endpoint
 	chosen     InteractionID // what the interaction header says
 	claims     *Claims
+	late       Field // what was looked at when the time was found to be over
 }
 
 // A step looks at one thing. run returns false after it has set c.fault. It may rely
@@ -130,8 +131,11 @@ func (c *check) allowed() Decision {
 // lastLook is the end of the way: whoever waited may be gone, and the map that the
 // entry came from must still be one that may be used.
 func (c *check) lastLook() bool {
-	if c.ctx.Err() != nil {
-		return c.object(Fault{Reason: Cancelled, Field: FieldRequest})
+	if c.late == "" && c.ctx.Err() != nil {
+		c.late = FieldRequest
+	}
+	if c.late != "" {
+		return c.object(Fault{Reason: Cancelled, Field: c.late})
 	}
 	if c.m == nil || !c.facts.HasMap || c.facts.MapAge > c.a.MaxStaleness {
 		return c.object(Fault{Reason: MapStale, Field: FieldMap})

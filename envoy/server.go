@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ type Rules struct {
 	authorizer *authz.Authorizer
 	dialect    *dialect
 	remove     []string // headers that the API must not see
+	sender     string   // lower-case name of the header in which a client claims its ASID
 }
 
 // NewRules returns the Rules of an Authorizer, whose profile names the dialect.
@@ -31,6 +33,7 @@ func NewRules(authorizer *authz.Authorizer) (*Rules, error) {
 		authorizer: authorizer,
 		dialect:    d,
 		remove:     append([]string{headerReason}, authorizer.Profile.UnusedHeaders...),
+		sender:     strings.ToLower(authorizer.Profile.Sender.Name),
 	}, nil
 }
 
@@ -47,15 +50,18 @@ type Server struct {
 	current      func() *Rules
 	record       func(*Record) error
 	certificates *certificates
+	queue        queue
+	watch        watch
 	panics       atomic.Uint64
 }
 
 // NewServer returns a Server that asks current for the Rules once per Check, and hands
 // one Record per Check to record, before it answers. An error of record turns an allow
 // into a denial (audit-unavailable); a denial stays what it is. Both are called
-// concurrently; record must not keep the Record or its strings.
+// concurrently; record must not keep the Record or its strings, and must not wait: an
+// answer that comes after Envoy's time-out is none.
 func NewServer(current func() *Rules, record func(*Record) error) *Server {
-	return &Server{current: current, record: record, certificates: newCertificates()}
+	return &Server{current: current, record: record, certificates: newCertificates(), queue: queue{began: time.Now()}}
 }
 
 // Panics returns how many Checks ended in a panic, each of which was answered with a denial.
@@ -69,7 +75,9 @@ func (s *Server) Check(ctx context.Context, message *authv3.CheckRequest) (respo
 	r := &authz.Request{Now: now}
 	record := &Record{Time: now, DecisionID: newDecisionID()}
 	var rules *Rules
+	s.queue.running.Add(1)
 	defer func() {
+		s.queue.running.Add(-1)
 		// Envoy would take a nil answer, or one without a status, for an allow.
 		if panicked := recover(); panicked != nil || response == nil || response.GetStatus() == nil {
 			s.panics.Add(1)
@@ -78,17 +86,34 @@ func (s *Server) Check(ctx context.Context, message *authv3.CheckRequest) (respo
 		}
 	}()
 	rules = s.current()
-	s.read(r, message)
+	hasPath := read(r, message)
 	record.RequestID, record.TraceID = requestID(header(r, "x-request-id")), traceID(header(r, "traceparent"))
 	if rules != nil {
 		record.Profile = rules.authorizer.Profile.Name
-		record.Decision = rules.authorizer.Check(ctx, r)
+		record.Decision = s.decide(ctx, rules, r, message)
+		s.watch.see(message, r, rules.sender, hasPath)
 	}
 	record.Duration = time.Since(now)
 	if err := s.record(record); err != nil && record.Decision.Allowed() {
 		record.Decision = record.Decision.Denied(authz.Fault{Reason: authz.AuditUnavailable, Field: authz.FieldRequest})
 	}
 	return respond(rules, r, record), nil
+}
+
+// decide refuses a question that there is no time for, and lets the rules decide about
+// all others, in the time that leaves some for the answer.
+func (s *Server) decide(ctx context.Context, rules *Rules, r *authz.Request, message *authv3.CheckRequest) authz.Decision {
+	until, admitted := s.queue.turn(ctx, r.Now)
+	if !admitted {
+		return authz.Deny(authz.Fault{Reason: authz.Overloaded, Field: authz.FieldRequest})
+	}
+	r.Certificate = s.certificates.parse(message.GetAttributes().GetSource().GetCertificate())
+	if until.IsZero() {
+		return rules.authorizer.Check(ctx, r)
+	}
+	e := &earlier{Context: ctx, until: until}
+	defer e.end()
+	return rules.authorizer.Check(e, r)
 }
 
 // broken answers a Check that panicked. It uses as little as possible of what may be

@@ -1,0 +1,223 @@
+package envoy_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"asid-authz/authz"
+	"asid-authz/authz/authztest"
+	"asid-authz/envoy"
+)
+
+// verifier is a TokenVerifier in front of the real one.
+type verifier func(ctx context.Context, credential string, now time.Time) (*authz.Claims, error)
+
+func (f verifier) VerifyToken(ctx context.Context, credential string, now time.Time) (*authz.Claims, error) {
+	return f(ctx, credential, now)
+}
+
+// slowly returns rules whose verifier first calls wait, and a message that they allow.
+func slowly(t *testing.T, wait func(context.Context) error) (*envoy.Rules, *authv3.CheckRequest) {
+	t.Helper()
+	corpus, minted, config := authztest.Setup(t, "../authz/testdata")
+	tokens := config.Tokens
+	config.Tokens = verifier(func(ctx context.Context, credential string, now time.Time) (*authz.Claims, error) {
+		if err := wait(ctx); err != nil {
+			return nil, err
+		}
+		return tokens.VerifyToken(ctx, credential, now)
+	})
+	authorizer, err := authz.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := envoy.NewRules(authorizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules, authztest.CheckRequest(authztest.AllowedRead(t, corpus, minted, &config.Profile))
+}
+
+// outcomes records what was decided: "allow" or Reason and field.
+type outcomes []string
+
+func (o *outcomes) record(r *envoy.Record) error {
+	if r.Decision.Allowed() {
+		*o = append(*o, "allow")
+		return nil
+	}
+	*o = append(*o, r.Reason()+" "+string(r.Decision.Fault().Field))
+	return nil
+}
+
+func (o *outcomes) last() string { return (*o)[len(*o)-1] }
+
+// arrive marks a question as the gRPC server does.
+func arrive(t *testing.T, ctx context.Context, s *envoy.Server) context.Context {
+	t.Helper()
+	ctx, err := s.Arrive(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+// TestLimit: what a Check waits for is stuck. Those beyond the bound are told at once.
+func TestLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		rules, message := slowly(t, func(context.Context) error { <-stuck; return nil })
+		s := serverOf(rules, unrecorded)
+		s.Limit(2)
+		allows := make(chan bool, 2)
+		for range 2 {
+			go func() {
+				allow, _, _ := check(t, s, message)
+				allows <- allow
+			}()
+		}
+		synctest.Wait()
+		for range 3 { // a refused one gives its place back
+			if allow, status, reason := check(t, s, message); allow || status != 503 || reason != "overloaded" {
+				t.Errorf("the third at once: allow %v, %d %s", allow, status, reason)
+			}
+		}
+		close(stuck)
+		if !<-allows || !<-allows {
+			t.Error("those within the bound were denied")
+		}
+		if allow, _, reason := check(t, s, message); !allow {
+			t.Errorf("denied when nothing runs any more: %s", reason)
+		}
+	})
+}
+
+// TestStandingQueue: a burst is served, a queue that stands is refused from.
+func TestStandingQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rules, message := slowly(t, func(context.Context) error { return nil })
+		var seen outcomes
+		s := serverOf(rules, seen.record)
+		// turn lets a question wait with others behind it, and returns what became of it.
+		turn := func(wait time.Duration, behind int) string {
+			t.Helper()
+			ctx := arrive(t, t.Context(), s)
+			for range behind {
+				arrive(t, t.Context(), s)
+			}
+			time.Sleep(wait)
+			if _, err := s.Check(ctx, message); err != nil {
+				t.Fatal(err)
+			}
+			return seen.last()
+		}
+		const refused = "overloaded request"
+		for i := range 5 { // up to 100 ms after the first of them
+			if got := turn(20*time.Millisecond, 20); got != "allow" {
+				t.Errorf("slow question %d: %s: a burst is to be served", i, got)
+			}
+		}
+		turn(20*time.Millisecond, 20)
+		for range 3 {
+			if got := turn(20*time.Millisecond, 20); got != refused {
+				t.Errorf("from a queue that stands: %s, want %s", got, refused)
+			}
+		}
+		if got := turn(time.Millisecond, 20); got != "allow" {
+			t.Errorf("one that did not wait: %s", got)
+		}
+		if got := turn(20*time.Millisecond, 20); got != "allow" {
+			t.Errorf("the first slow one after the queue was empty: %s", got)
+		}
+		for range 10 {
+			if got := turn(50*time.Millisecond, 3); got != "allow" {
+				t.Errorf("on a slow host, with hardly anybody waiting: %s", got)
+			}
+		}
+		turn(20*time.Millisecond, 20)
+		time.Sleep(time.Minute)
+		if got := turn(20*time.Millisecond, 20); got != "allow" {
+			t.Errorf("a slow one a minute after another: %s: a minute without questions is no queue", got)
+		}
+		// Without marks there is no queue to see.
+		if allow, _, reason := check(t, s, message); !allow {
+			t.Errorf("without a mark: %s", reason)
+		}
+	})
+}
+
+// TestDeadline: the answer comes before Envoy gives up, and says what was slow.
+func TestDeadline(t *testing.T) {
+	const patience = 250 * time.Millisecond
+	for name, test := range map[string]struct {
+		queued   time.Duration // before its turn
+		patience time.Duration
+		wait     func(context.Context) error // of the verifier
+		want     string
+		after    time.Duration // at which the answer is there
+	}{
+		"quick": {0, patience, func(context.Context) error { return nil }, "allow", 0},
+		"a verifier that waits for the context": {0, patience, func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, "cancelled token", 225 * time.Millisecond},
+		"one that asks by a context of its own": {0, patience, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+			<-ctx.Done()
+			return ctx.Err()
+		}, "cancelled token", 225 * time.Millisecond},
+		"one that looks at the deadline": {0, patience, func(ctx context.Context) error {
+			deadline, _ := ctx.Deadline()
+			time.Sleep(time.Until(deadline))
+			return nil
+		}, "cancelled token", 225 * time.Millisecond},
+		"one that knows no context": {0, patience, func(context.Context) error {
+			time.Sleep(230 * time.Millisecond)
+			return nil
+		}, "cancelled token", 230 * time.Millisecond},
+		"slow, and in time": {0, patience, func(context.Context) error {
+			time.Sleep(224 * time.Millisecond)
+			return nil
+		}, "allow", 224 * time.Millisecond},
+		"queued, then slow": {100 * time.Millisecond, patience, func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, "cancelled token", 225 * time.Millisecond},
+		"queued for too long": {225 * time.Millisecond, patience, func(context.Context) error {
+			t.Error("a token was verified for which there was no time")
+			return nil
+		}, "overloaded request", 225 * time.Millisecond},
+		"little patience": {0, 20 * time.Millisecond, func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, "cancelled token", 15 * time.Millisecond},
+		"hardly any": {0, 4 * time.Millisecond, func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, "cancelled token", 2 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rules, message := slowly(t, test.wait)
+				var seen outcomes
+				s := serverOf(rules, seen.record)
+				came := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), test.patience)
+				defer cancel()
+				ctx = arrive(t, ctx, s)
+				time.Sleep(test.queued)
+				if _, err := s.Check(ctx, message); err != nil {
+					t.Fatal(err)
+				}
+				if after := time.Since(came); after != test.after || seen.last() != test.want {
+					t.Errorf("after %v: %s, want %v: %s", after, seen.last(), test.after, test.want)
+				}
+			})
+		})
+	}
+}
