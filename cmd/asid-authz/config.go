@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,8 +24,8 @@ import (
 // flag overrides it. Secrets are never in it, only the paths of files that hold them.
 // A relative path is relative to the directory of the configuration file.
 //
-// The settings in listen, admin and audit are the process's: a changed value takes
-// effect with a restart, and the log says so. Everything else is a generation: a changed
+// The settings in listen, admin and audit, and limits.max_connection_age, are the
+// process's: a changed value takes effect with a restart, and the log says so. Everything else is a generation: a changed
 // file is built whole beside the running one and swapped in, or refused with the old one
 // kept. The files that it names (map, CA bundle, key sets, server certificate) are
 // watched too, each on its own.
@@ -144,6 +146,9 @@ type AuditConfig struct {
 type LimitsConfig struct {
 	DrainDelay   DurationValue `yaml:"drain_delay"`   // After SIGTERM, how long the service says NOT_SERVING and goes on answering, so that every Envoy looks elsewhere first: at least its health check interval. Default 5s.
 	DrainTimeout DurationValue `yaml:"drain_timeout"` // How long calls in flight are then waited for. Default 10s.
+
+	Checks           CountValue    `yaml:"checks"`             // How many checks may run at once; those beyond it are refused as overloaded. It bounds what waits when something is stuck; a shortage of CPU is found by how long questions wait. Below 2048. Default: 128 for each CPU that the process may use, and at most 1024.
+	MaxConnectionAge DurationValue `yaml:"max_connection_age"` // How long a connection of Envoy lasts, give or take a tenth; then Envoy opens another, which is how a new replica gets its share. Default 10m. At least 1s.
 }
 
 // loadConfig reads the file, or returns everything that is wrong with it.
@@ -175,7 +180,7 @@ func decodeConfig(file string, text []byte) (*Config, error) {
 
 // needsRestart reports whether c differs from old in what only a restart can change.
 func (c *Config) needsRestart(old *Config) bool {
-	return !reflect.DeepEqual([]any{c.Listen, c.Admin, c.Audit}, []any{old.Listen, old.Admin, old.Audit})
+	return !reflect.DeepEqual([]any{c.Listen, c.Admin, c.Audit, c.Limits.MaxConnectionAge}, []any{old.Listen, old.Admin, old.Audit, old.Limits.MaxConnectionAge})
 }
 
 func (c *Config) setDefaults() {
@@ -185,6 +190,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Audit.Output, "stdout")
 	setDefault(&c.Limits.DrainDelay, duration(5*time.Second))
 	setDefault(&c.Limits.DrainTimeout, duration(10*time.Second))
+	setDefault(&c.Limits.MaxConnectionAge, duration(10*time.Minute))
 	for i := range c.Issuers {
 		setDefault(&c.Issuers[i].MaxKeyAge, duration(24*time.Hour))
 		setDefault(&c.Issuers[i].Keys.Refresh, duration(15*time.Minute))
@@ -239,7 +245,17 @@ func (c *Config) missing() (texts []string) {
 	object(c.Trust.ClientCA == "", "trust.client_ca is missing: the bundle that issued the client certificates (or, written out, %s)", trustEnvoy)
 	object(c.Audit.Output == "file" && c.Audit.File == "", "audit.file is missing")
 	object(c.Audit.Output == "stdout" && c.Audit.File != "", "audit.file belongs to audit.output: file")
+	object(c.Limits.Checks >= maxStreams, "limits.checks is below %d", maxStreams)
+	object(c.Limits.MaxConnectionAge.Duration < time.Second, "limits.max_connection_age is at least 1s")
 	return texts
+}
+
+// checks returns how many checks may run at once.
+func (l LimitsConfig) checks() int {
+	if l.Checks != 0 {
+		return int(l.Checks)
+	}
+	return min(128*runtime.GOMAXPROCS(0), 1024)
 }
 
 // path returns the absolute form of a path in the file.
@@ -255,6 +271,7 @@ func (c *Config) path(p PathValue) string {
 type (
 	ASIDValue    struct{ authz.ASID }
 	AddressValue string
+	CountValue   int
 	ModeValue    authz.BindingMode
 	OutputValue  string
 	PathValue    string
@@ -288,6 +305,15 @@ func (v AddressValue) loopback() bool {
 	host, _, _ := net.SplitHostPort(string(v))
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
+}
+
+func (v *CountValue) UnmarshalYAML(n *yaml.Node) error {
+	count, err := strconv.ParseUint(scalar(n), 10, 31)
+	if err != nil || count == 0 {
+		return fmt.Errorf("a count is a whole number from 1, not %s", authz.Excerpt(scalar(n)))
+	}
+	*v = CountValue(count)
+	return nil
 }
 
 func (v *DurationValue) UnmarshalYAML(n *yaml.Node) error {

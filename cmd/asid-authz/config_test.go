@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,7 @@ func TestGoodConfig(t *testing.T) {
 		{"trust.max_age", c.Trust.MaxAge.Duration, time.Hour},
 		{"limits.drain_delay", c.Limits.DrainDelay.Duration, 5 * time.Second},
 		{"limits.drain_timeout", c.Limits.DrainTimeout.Duration, 10 * time.Second},
+		{"limits.max_connection_age", c.Limits.MaxConnectionAge.Duration, 10 * time.Minute},
 		{"issuers[0].max_key_age", c.Issuers[0].MaxKeyAge.Duration, 24 * time.Hour},
 		{"issuers[0].keys.refresh", c.Issuers[0].Keys.Refresh.Duration, 15 * time.Minute},
 	} {
@@ -82,6 +84,18 @@ func TestGoodConfig(t *testing.T) {
 	}
 	if full.Limits.DrainDelay.Duration != 0 {
 		t.Errorf("drain_delay: 0s became %s", full.Limits.DrainDelay)
+	}
+	if full.Limits.checks() != 64 || c.Limits.checks() != min(128*runtime.GOMAXPROCS(0), 1024) {
+		t.Errorf("limits.checks: %d, by default %d", full.Limits.checks(), c.Limits.checks())
+	}
+	older := *full
+	older.Limits.Checks, older.Limits.MaxConnectionAge = 32, full.Limits.MaxConnectionAge
+	if full.needsRestart(&older) {
+		t.Error("limits.checks needs a restart")
+	}
+	older.Limits.MaxConnectionAge = duration(time.Hour)
+	if !full.needsRestart(&older) {
+		t.Error("limits.max_connection_age needs no restart")
 	}
 	if full.needsRestart(full) {
 		t.Error("a configuration needs a restart against itself")

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -49,6 +51,7 @@ func documented(t *testing.T) map[string]*docTable {
 		"rules":     rulesTable(t),
 		"settings":  settingsTable(t),
 		"files":     filesTable(t),
+		"signs":     signsTable(),
 		"modules":   modulesTable(t),
 		"metrics":   metricsTable(t, g),
 		"record":    recordTable(t, g.rules, d.message),
@@ -217,6 +220,7 @@ var settingTypes = map[reflect.Type]string{
 	reflect.TypeFor[[]ASIDValue]():   "list of ASIDs",
 	reflect.TypeFor[AddressValue]():  "host:port",
 	reflect.TypeFor[DurationValue](): "duration",
+	reflect.TypeFor[CountValue]():    "number",
 	reflect.TypeFor[PathValue]():     "path",
 	reflect.TypeFor[ModeValue]():     "word",
 	reflect.TypeFor[PlaceValue]():    "word",
@@ -401,6 +405,15 @@ func filesTable(t *testing.T) *docTable {
 	return table
 }
 
+// signsTable lists what the questions of a wrongly configured Envoy show.
+func signsTable() *docTable {
+	table := &docTable{head: []string{"`sign`", "What is seen", "What to change in Envoy"}}
+	for _, sign := range envoy.Signs() {
+		table.rows = append(table.rows, []string{code(sign.Name), plain(sign.Meaning), plain(sign.Setting)})
+	}
+	return table
+}
+
 // modulesTable lists what go.mod requires directly.
 func modulesTable(t *testing.T) *docTable {
 	t.Helper()
@@ -417,7 +430,8 @@ func modulesTable(t *testing.T) *docTable {
 
 func metricsTable(t *testing.T, g *generation) *docTable {
 	t.Helper()
-	s := &service{log: zap.NewNop(), metrics: newMetrics()}
+	s := &service{log: zap.NewNop(), metrics: newMetrics(), identity: &serverIdentity{}}
+	s.identity.certificate.Store(&tls.Certificate{Leaf: &x509.Certificate{}}) // without one there is no series
 	s.generation.Store(g)
 	s.metrics.observe(s, envoy.NewServer(func() *envoy.Rules { return g.rules }, func(*envoy.Record) error { return nil }))
 	s.metrics.reload("map", "loaded") // a vector without samples is not gathered

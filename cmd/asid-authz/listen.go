@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/tap"
 )
 
 // maxSocketPath is what the smallest sockaddr_un of our platforms takes, with its NUL.
@@ -29,7 +30,8 @@ type endpoint struct {
 }
 
 // listen opens what the configuration names. Nothing is served yet.
-func listen(c *Config, identity *serverIdentity) (endpoints []endpoint, err error) {
+// arrive marks each question where its connection is read.
+func listen(c *Config, identity *serverIdentity, arrive tap.ServerInHandle) (endpoints []endpoint, err error) {
 	defer func() {
 		if err != nil {
 			for _, e := range endpoints {
@@ -42,7 +44,7 @@ func listen(c *Config, identity *serverIdentity) (endpoints []endpoint, err erro
 		if err != nil {
 			return endpoints, err
 		}
-		options := serverOptions()
+		options := serverOptions(c, arrive)
 		if t.TLS != nil {
 			options = append(options, grpc.Creds(credentials.NewTLS(identity.config())))
 		}
@@ -53,20 +55,27 @@ func listen(c *Config, identity *serverIdentity) (endpoints []endpoint, err erro
 		if err != nil {
 			return endpoints, err
 		}
-		endpoints = append(endpoints, endpoint{"unix " + c.path(u.Path), listener, grpc.NewServer(serverOptions()...)})
+		endpoints = append(endpoints, endpoint{"unix " + c.path(u.Path), listener, grpc.NewServer(serverOptions(c, arrive)...)})
 	}
 	return endpoints, nil
 }
 
-func serverOptions() []grpc.ServerOption {
+// maxStreams bounds what waits on one connection. Envoy, as it is rendered, opens another
+// connection at half of it; and limits.checks is below it, because what is beyond this
+// bound is refused by the transport, without a Reason.
+const maxStreams = 2048
+
+func serverOptions(c *Config, arrive tap.ServerInHandle) []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.InTapHandle(arrive),
 		// Envoy pings idle connections every ten seconds, which grpc-go takes for an
 		// attack unless it is told otherwise: at the fourth ping it would hang up.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		// A new replica gets its share of the work only over new connections. The age is
-		// jittered by grpc-go, and Envoy loses nothing when a connection ends by GOAWAY.
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 10 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second, Time: 30 * time.Second, Timeout: 5 * time.Second}),
-		grpc.MaxConcurrentStreams(2048),
+		// A new replica gets its share of the work only over new connections. grpc-go adds
+		// or takes up to a tenth, so that connections that began together do not end
+		// together, and Envoy loses nothing when one ends by GOAWAY.
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: c.Limits.MaxConnectionAge.Duration, MaxConnectionAgeGrace: 30 * time.Second, Time: 30 * time.Second, Timeout: 5 * time.Second}),
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(256 << 10), // a CheckRequest is a few kB; Envoy's own bound on headers is below this
 		grpc.ConnectionTimeout(5 * time.Second),
 		grpc.WaitForHandlers(true),
@@ -146,7 +155,8 @@ func (i *serverIdentity) config() *tls.Config {
 }
 
 // loadPair takes a certificate and its key. Two files change one after the other: while
-// they do not belong together, the old pair is kept.
+// they do not belong together, the old pair is kept. One that has expired is refused:
+// Envoy would not connect, and nobody here would see why.
 func (i *serverIdentity) loadPair() (changed bool, err error) {
 	if i.certificateText == nil || i.keyText == nil {
 		return false, nil // the other one has not been read yet
@@ -154,6 +164,9 @@ func (i *serverIdentity) loadPair() (changed bool, err error) {
 	pair, err := tls.X509KeyPair(i.certificateText, i.keyText)
 	if err != nil {
 		return false, err
+	}
+	if expired := pair.Leaf.NotAfter; time.Now().After(expired) {
+		return false, fmt.Errorf("the certificate expired on %s", expired.UTC().Format(time.DateTime))
 	}
 	i.certificate.Store(&pair)
 	return true, nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"asid-authz/authz/authztest"
 )
@@ -29,6 +31,9 @@ func leaf(t *testing.T, ca *authztest.CA, name string, use x509.ExtKeyUsage) *au
 	}
 	return c
 }
+
+// unmarked lets every question come.
+func unmarked(ctx context.Context, _ *tap.Info) (context.Context, error) { return ctx, nil }
 
 // TestTLS: only Envoy may ask, by a certificate of its CA and by its name, over TLS 1.3;
 // and what is asked for follows the files.
@@ -52,7 +57,7 @@ func TestTLS(t *testing.T) {
 	if err := readAll(files); err != nil {
 		t.Fatal(err)
 	}
-	endpoints, err := listen(c, identity)
+	endpoints, err := listen(c, identity, unmarked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,6 +140,15 @@ func TestTLS(t *testing.T) {
 	}
 	if _, err := files[0].load(next.PEM(), time.Now()); err != nil {
 		t.Errorf("the same certificate, read again: %v", err)
+	}
+	// One that Envoy would not accept any more is not taken.
+	old, err := ca.Issue(authztest.CertificateSpec{DNSNames: []string{"authz.internal"}, NotAfter: time.Now().Add(-time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired := &serverIdentity{certificateText: old.PEM(), keyText: old.KeyPEM()}
+	if _, err := expired.loadPair(); err == nil || !strings.Contains(err.Error(), "expired on") || expired.certificate.Load() != nil {
+		t.Errorf("an expired certificate: %v", err)
 	}
 }
 

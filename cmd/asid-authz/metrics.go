@@ -19,6 +19,8 @@ type metrics struct {
 	checks    prometheus.Histogram
 	reloads   *prometheus.CounterVec
 	auditLost prometheus.Counter
+
+	misconfigured []prometheus.Gauge // by envoy.Sign
 }
 
 // newMetrics registers the metrics that exist whatever the configuration says.
@@ -41,7 +43,20 @@ func newMetrics() *metrics {
 		Name: "asid_authz_audit_dropped_total",
 		Help: "Records that could not be written. An allow is then denied (audit-unavailable).",
 	})
-	m.registry.MustRegister(decisions, m.checks, m.reloads, m.auditLost,
+	misconfigured := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "asid_authz_misconfiguration",
+		Help: "1 while the questions show a sign that Envoy is not configured as it should be.",
+	}, []string{"sign"})
+	for _, sign := range envoy.Signs() {
+		m.misconfigured = append(m.misconfigured, misconfigured.WithLabelValues(sign.Name))
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "asid_authz_build_info",
+		Help:        "1, with the version of the program.",
+		ConstLabels: prometheus.Labels{"version": version()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(decisions, m.checks, m.reloads, m.auditLost, misconfigured, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, what := range watchedKinds { // or the first refusal would be the birth of a series, which is no increase
 		m.reloads.WithLabelValues(what, "loaded")
@@ -83,12 +98,13 @@ var (
 	mapSystems = prometheus.NewDesc("asid_authz_map_systems", "Accredited systems in the interaction map.", nil, nil)
 	trustAge   = prometheus.NewDesc("asid_authz_trust_age_seconds", "Time since the CA bundle of the client certificates was last read.", nil, nil)
 	keysAge    = prometheus.NewDesc("asid_authz_keys_age_seconds", "Time since the issuer's keys were last known to be the newest.", []string{"issuer"}, nil)
+	expiry     = prometheus.NewDesc("asid_authz_server_certificate_expiry_seconds", "Unix time at which the certificate that Envoy verifies expires. Without TLS there is no such series.", nil, nil)
 	panics     = prometheus.NewDesc("asid_authz_panics_total", "Checks that ended in a panic, and were denied (internal-error).", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{mapAge, mapVersion, mapSystems, trustAge, keysAge, panics} {
+	for _, d := range []*prometheus.Desc{mapAge, mapVersion, mapSystems, trustAge, keysAge, expiry, panics} {
 		to <- d
 	}
 }
@@ -108,6 +124,9 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(trustAge, authz.Age(now, confirmed).Seconds())
 	for _, k := range g.keys {
 		gauge(keysAge, k.keys.Status().Age(now).Seconds(), k.issuer.Issuer)
+	}
+	if held := c.service.identity.certificate.Load(); held != nil {
+		gauge(expiry, float64(held.Leaf.NotAfter.Unix()))
 	}
 	to <- prometheus.MustNewConstMetric(panics, prometheus.CounterValue, float64(c.checks.Panics()))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,7 @@ type service struct {
 	watcher  *watcher
 	identity *serverIdentity
 	health   *health.Server
+	checks   *envoy.Server
 
 	generation atomic.Pointer[generation]
 	draining   atomic.Bool
@@ -92,7 +94,9 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer audit.close()
+	limitMemory(hostRoot(), os.Getenv, log)
 	s := &service{log: log, metrics: newMetrics(), audit: audit, identity: &serverIdentity{}, health: health.NewServer(), refresh: map[any]context.CancelFunc{}}
+	s.checks = envoy.NewServer(func() *envoy.Rules { return s.generation.Load().rules }, s.record)
 	if c.Listen.TCP != nil && c.Listen.TCP.TLS != nil {
 		s.identity.names = slices.Clone(c.Listen.TCP.TLS.ClientNames)
 	}
@@ -116,7 +120,7 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) error {
 	s.adopt(background, g, identityFiles)
 	s.warn(c)
 
-	endpoints, err := listen(c, s.identity)
+	endpoints, err := listen(c, s.identity, s.checks.Arrive)
 	if err != nil {
 		return err
 	}
@@ -127,12 +131,11 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) error {
 		}
 		return err
 	}
-	checks := envoy.NewServer(func() *envoy.Rules { return s.generation.Load().rules }, s.record)
-	s.metrics.observe(s, checks)
+	s.metrics.observe(s, s.checks)
 
 	failed := make(chan error, len(endpoints)+1)
 	for _, e := range endpoints {
-		authv3.RegisterAuthorizationServer(e.server, checks)
+		authv3.RegisterAuthorizationServer(e.server, s.checks)
 		healthv1.RegisterHealthServer(e.server, s.health)
 		s.running.Go(func() {
 			if err := e.server.Serve(e.listener); err != nil {
@@ -150,6 +153,9 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) error {
 	log.Info("listening", zap.String("for", "operators"), zap.String("address", adminListener.Addr().String()))
 	s.running.Go(func() { s.watcher.run(background) })
 	s.running.Go(func() { s.watchHealth(background) })
+	s.running.Go(func() {
+		(&lookout{log: log, metrics: s.metrics, identity: s.identity}).run(background, s.checks)
+	})
 
 	// A listener that breaks ends the process: one that lives on without it would look
 	// healthy and answer nobody.
@@ -233,7 +239,7 @@ func (s *service) rebuild(ctx context.Context, text []byte, identityFiles []*wat
 		return false, err
 	}
 	if c.needsRestart(old.config) {
-		s.log.Warn("listen, admin and audit are the process's settings: their new values take effect with a restart")
+		s.log.Warn("listen, admin, audit and limits.max_connection_age are the process's settings: their new values take effect with a restart")
 	}
 	s.adoptLocked(ctx, g, identityFiles)
 	s.warn(c)
@@ -261,6 +267,7 @@ func (s *service) adoptLocked(ctx context.Context, g *generation, identityFiles 
 		}
 	}
 	s.generation.Store(g)
+	s.checks.Limit(g.config.Limits.checks())
 	files := slices.Concat([]*watchedFile{s.settings}, identityFiles, g.files)
 	for _, p := range g.parts {
 		files = append(files, &watchedFile{what: p.what, path: p.path, load: func(text []byte, _ time.Time) (bool, error) {

@@ -227,6 +227,9 @@ func TestServe(t *testing.T) {
 		`asid_authz_check_seconds_count 1`,
 		`asid_authz_map_systems 10`,
 		`asid_authz_panics_total 0`,
+		`asid_authz_decisions_total{decision="deny",reason="overloaded"} 0`,
+		`asid_authz_misconfiguration{sign="no-certificate"} 0`,
+		`asid_authz_build_info{version="` + version() + `"} 1`,
 	} {
 		if !d.hasMetric(line) {
 			_, body := d.get("/metrics")
