@@ -17,26 +17,30 @@ import (
 // It is refused, before anything is done for it that costs,
 //   - when more Checks run than limits.checks: something that a Check waits for is stuck;
 //   - when Envoy has as good as given up: whatever is found out would come too late;
-//   - when the queue stands: for longer than standing no question with others behind it
-//     has had its turn within a short wait. A queue that empties in between is a burst,
-//     or a pause that the kernel made (a CPU quota stops a process for up to 100 ms at a
-//     time), and is served: everybody in it is still answered in time.
+//   - when it waited long in a queue that stands: in the window before, too, many waited
+//     long. A queue that comes and goes within a window is a burst, and is served:
+//     everybody in it is still answered in time.
 //
 // Refusing from a standing queue keeps the wait near the bound, so that some are answered
-// at once instead of all too late.
+// at once instead of all too late. The share is looked at, and not whether everybody
+// waits, because the Go scheduler lets some of the last to come go first.
 type queue struct {
 	began    time.Time // what the times below count from, so that a change of the wall clock changes nothing
 	limit    atomic.Int64
 	running  atomic.Int64
 	arrivals atomic.Uint64
 
-	slowSince atomic.Int64 // when the first of an unbroken row of slow ones had its turn; 0: the last was not slow
-	slowLast  atomic.Int64
+	window      atomic.Int64 // number of the window that is counted
+	quick, slow atomic.Int64 // turns in it
+	stands      atomic.Bool  // what the window before showed
 }
 
 const (
-	shortWait = 10 * time.Millisecond
-	standing  = 100 * time.Millisecond
+	shortWait = 25 * time.Millisecond // a tenth of what Envoy waits, as it is rendered
+	window    = 100 * time.Millisecond
+
+	// slowShare of the turns of a window that are slow make a queue that stands: a quarter.
+	slowShare = 4
 
 	// crowd is how many must have come behind a question that waited long. Fewer are no
 	// queue: this host is slow, and refusing one would not make another one faster.
@@ -86,22 +90,20 @@ func (q *queue) turn(ctx context.Context, now time.Time) (until time.Time, admit
 	if limit := q.limit.Load(); limit > 0 && q.running.Load() > limit {
 		return until, false
 	}
-	return until, !marked || !q.stands(now, mark)
+	return until, !marked || !q.slowInStandingQueue(now, mark)
 }
 
-// stands reports whether the question that came at mark is one of a standing queue.
-func (q *queue) stands(now time.Time, mark *arrival) bool {
+// slowInStandingQueue counts the turn of mark.
+func (q *queue) slowInStandingQueue(now time.Time, mark *arrival) bool {
+	if at, was := int64(now.Sub(q.began)/window), q.window.Load(); at > was && q.window.CompareAndSwap(was, at) {
+		// What is counted by others meanwhile is of one of the two windows; it does not matter which.
+		quick, slow := q.quick.Swap(0), q.slow.Swap(0)
+		q.stands.Store(at == was+1 && slow*slowShare >= quick+slow && slow > 0)
+	}
 	if now.Sub(mark.at) < shortWait || q.arrivals.Load()-mark.number < crowd {
-		if q.slowSince.Load() != 0 {
-			q.slowSince.Store(0)
-		}
+		q.quick.Add(1)
 		return false
 	}
-	at := int64(now.Sub(q.began))
-	last, since := q.slowLast.Swap(at), q.slowSince.Load()
-	if since == 0 || at-last > int64(standing) {
-		q.slowSince.Store(at)
-		return false
-	}
-	return at-since > int64(standing)
+	q.slow.Add(1)
+	return q.stands.Load()
 }

@@ -103,7 +103,7 @@ func TestStandingQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rules, message := slowly(t, func(context.Context) error { return nil })
 		var seen outcomes
-		s := serverOf(rules, seen.record)
+		s, began := serverOf(rules, seen.record), time.Now()
 		// turn lets a question wait with others behind it, and returns what became of it.
 		turn := func(wait time.Duration, behind int) string {
 			t.Helper()
@@ -117,33 +117,49 @@ func TestStandingQueue(t *testing.T) {
 			}
 			return seen.last()
 		}
+		// next begins a window of 100 ms; they count from the start of the server.
+		next := func() { time.Sleep(100*time.Millisecond - time.Since(began)%(100*time.Millisecond)) }
+		// row has three slow turns, the first of them after that many quick ones.
+		row := func(quick int) {
+			t.Helper()
+			next()
+			for range quick {
+				turn(0, 0)
+			}
+			for range 3 {
+				turn(30*time.Millisecond, 20)
+			}
+			next()
+		}
 		const refused = "overloaded request"
-		for i := range 5 { // up to 100 ms after the first of them
-			if got := turn(20*time.Millisecond, 20); got != "allow" {
+		for i := range 3 {
+			if got := turn(30*time.Millisecond, 20); got != "allow" {
 				t.Errorf("slow question %d: %s: a burst is to be served", i, got)
 			}
 		}
-		turn(20*time.Millisecond, 20)
-		for range 3 {
-			if got := turn(20*time.Millisecond, 20); got != refused {
+		for range 10 {
+			if got := turn(30*time.Millisecond, 20); got != refused {
 				t.Errorf("from a queue that stands: %s, want %s", got, refused)
 			}
+			if got := turn(time.Millisecond, 20); got != "allow" {
+				t.Errorf("one that did not wait: %s", got)
+			}
 		}
-		if got := turn(time.Millisecond, 20); got != "allow" {
-			t.Errorf("one that did not wait: %s", got)
+		for quick, want := range map[int]string{9: refused, 10: "allow"} { // the scheduler lets some go first
+			row(quick)
+			if got := turn(30*time.Millisecond, 20); got != want {
+				t.Errorf("after three slow and %d quick ones: %s, want %s", quick, got, want)
+			}
 		}
-		if got := turn(20*time.Millisecond, 20); got != "allow" {
-			t.Errorf("the first slow one after the queue was empty: %s", got)
-		}
-		for range 10 {
+		for range 20 {
 			if got := turn(50*time.Millisecond, 3); got != "allow" {
 				t.Errorf("on a slow host, with hardly anybody waiting: %s", got)
 			}
 		}
-		turn(20*time.Millisecond, 20)
+		row(0)
 		time.Sleep(time.Minute)
-		if got := turn(20*time.Millisecond, 20); got != "allow" {
-			t.Errorf("a slow one a minute after another: %s: a minute without questions is no queue", got)
+		if got := turn(30*time.Millisecond, 20); got != "allow" {
+			t.Errorf("a slow one a minute after others: %s: a minute without questions is no queue", got)
 		}
 		// Without marks there is no queue to see.
 		if allow, _, reason := check(t, s, message); !allow {
