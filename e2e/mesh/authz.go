@@ -10,9 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"asid-authz/e2e/program"
 )
 
 // An Authz is one asid-authz process of a mesh.
@@ -22,7 +23,7 @@ type Authz struct {
 	Admin   string // host:port of its operators' port
 
 	mesh    *Mesh
-	process *process
+	process *program.Process
 }
 
 // Authz starts another asid-authz of the same configuration: a replica.
@@ -56,12 +57,12 @@ func (a *Authz) Start(ctx context.Context) error {
 
 func (a *Authz) start(ctx context.Context) (err error) {
 	if a.Address == "" {
-		if a.Admin, err = freeAddress(); err != nil {
+		if a.Admin, err = program.FreeAddress(); err != nil {
 			return err
 		}
 		if a.mesh.options.Unix {
 			a.Address = "unix:" + strings.TrimSuffix(a.Config, ".yaml") + ".sock"
-		} else if a.Address, err = freeAddress(); err != nil {
+		} else if a.Address, err = program.FreeAddress(); err != nil {
 			return err
 		}
 	}
@@ -73,37 +74,37 @@ func (a *Authz) start(ctx context.Context) (err error) {
 		return err
 	}
 	log := strings.TrimSuffix(a.Config, ".yaml") + ".log"
-	a.process, err = start("asid-authz", exec.Command(a.mesh.programs.Authz, "serve", "--config", a.Config), log, log)
+	a.process, err = program.Start("asid-authz", exec.Command(a.mesh.programs.Authz, "serve", "--config", a.Config), log, log)
 	if err != nil {
 		return err
 	}
-	err = a.process.await(ctx, func() bool {
+	err = a.process.Await(ctx, wait, func() bool {
 		status, _, err := get(ctx, "tcp", a.Admin, "/readyz")
 		return err == nil && status == http.StatusOK
 	})
 	if err != nil {
-		a.process.kill()
+		a.process.Kill()
 	}
 	return err
 }
 
 // Stop stops the process as an orchestrator does, and waits for its end.
-func (a *Authz) Stop() error { return a.process.stop() }
+func (a *Authz) Stop() error { return a.process.Stop() }
 
 // Kill ends the process as a crash does.
-func (a *Authz) Kill() { a.process.kill() }
+func (a *Authz) Kill() { a.process.Kill() }
 
 // Hold keeps the process from doing anything, until Release: it is there and never answers.
-func (a *Authz) Hold() error { return a.process.signal(syscall.SIGSTOP) }
+func (a *Authz) Hold() error { return a.process.Signal(syscall.SIGSTOP) }
 
 // Release lets a held process go on.
-func (a *Authz) Release() error { return a.process.signal(syscall.SIGCONT) }
+func (a *Authz) Release() error { return a.process.Signal(syscall.SIGCONT) }
 
 // Running reports whether the process has not ended.
-func (a *Authz) Running() bool { return a.process.running() }
+func (a *Authz) Running() bool { return a.process.Running() }
 
 // Log returns everything that the process wrote, but for the audit log.
-func (a *Authz) Log() string { return a.process.log() }
+func (a *Authz) Log() string { return a.process.Log() }
 
 // Metrics returns the text that Prometheus would scrape.
 func (a *Authz) Metrics(ctx context.Context) (string, error) {
@@ -112,24 +113,6 @@ func (a *Authz) Metrics(ctx context.Context) (string, error) {
 		err = fmt.Errorf("/metrics answered %d", status)
 	}
 	return body, err
-}
-
-// await waits until ready says yes, or the process ends, or too long has passed.
-func (p *process) await(ctx context.Context, ready func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ready() {
-		select {
-		case <-p.done:
-			return fmt.Errorf("%s %s before it was ready\n%s", p.name, p.ended(), p.log())
-		case <-ctx.Done():
-			return fmt.Errorf("%s did not get ready: %w\n%s", p.name, ctx.Err(), p.log())
-		case <-tick.C:
-		}
-	}
-	return nil
 }
 
 // get asks an operators' port, on a connection of its own.

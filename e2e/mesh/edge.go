@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"asid-authz/authz/authztest"
+	"asid-authz/e2e/program"
 )
 
 // An Edge is an Envoy in front of the mesh's asid-authz and API.
@@ -18,7 +19,7 @@ type Edge struct {
 
 	mesh    *Mesh
 	admin   string // path of the Unix socket of its operators' port
-	process *process
+	process *program.Process
 }
 
 // Edge starts an Envoy with the configuration that `asid-authz envoy-config` prints for this
@@ -40,7 +41,7 @@ func (m *Mesh) startEdge(ctx context.Context, changes []Change) (*Edge, error) {
 	m.mu.Unlock()
 	e := &Edge{mesh: m, Config: base + ".yaml", admin: base + ".sock"}
 	var err error
-	if e.Address, err = freeAddress(); err != nil {
+	if e.Address, err = program.FreeAddress(); err != nil {
 		return nil, err
 	}
 	text, err := m.envoyConfig(ctx, e, changes)
@@ -53,17 +54,17 @@ func (m *Mesh) startEdge(ctx context.Context, changes []Change) (*Edge, error) {
 	if err := writeFiles(m.dir, map[string][]byte{filepath.Base(e.Config): text}); err != nil {
 		return nil, err
 	}
-	e.process, err = start("envoy", exec.Command(m.programs.Envoy, "--config-path", e.Config,
+	e.process, err = program.Start("envoy", exec.Command(m.programs.Envoy, "--config-path", e.Config,
 		"--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"), base+".access.log", base+".log")
 	if err != nil {
 		return nil, err
 	}
-	err = e.process.await(ctx, func() bool {
+	err = e.process.Await(ctx, wait, func() bool {
 		status, _, err := get(ctx, "unix", e.admin, "/ready")
 		return err == nil && status == http.StatusOK
 	})
 	if err != nil {
-		e.process.kill()
+		e.process.Kill()
 		return nil, err
 	}
 	m.mu.Lock()
@@ -122,10 +123,10 @@ func (e *Edge) Client(certificate *authztest.Certificate) *Client {
 }
 
 // Stop stops the Envoy and waits for its end.
-func (e *Edge) Stop() error { return e.process.stop() }
+func (e *Edge) Stop() error { return e.process.Stop() }
 
 // Log returns what the Envoy wrote, its access log included.
-func (e *Edge) Log() string { return e.process.log() }
+func (e *Edge) Log() string { return e.process.Log() }
 
 // Stats returns the Envoy's own counters, as text.
 func (e *Edge) Stats(ctx context.Context) (string, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"asid-authz/authz/authztest"
+	"asid-authz/e2e/program"
 )
 
 // Options are what a mesh may have otherwise than the world says. The zero Options are mutual
@@ -48,7 +49,7 @@ func (p *Programs) Start(ctx context.Context, world *authztest.Minted, options O
 }
 
 func (m *Mesh) start(ctx context.Context) (err error) {
-	if m.dir, err = newDir(); err != nil {
+	if m.dir, err = program.TempDir(); err != nil {
 		return err
 	}
 	m.audit = newAudit(m.Path("audit.jsonl"))
@@ -76,13 +77,13 @@ func (m *Mesh) Processes() (ids []int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range m.edges {
-		if e.process.running() {
-			ids = append(ids, e.process.pid)
+		if e.process.Running() {
+			ids = append(ids, e.process.Pid())
 		}
 	}
 	for _, a := range m.replicas {
 		if a.Running() {
-			ids = append(ids, a.process.pid)
+			ids = append(ids, a.process.Pid())
 		}
 	}
 	return ids

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"asid-authz/e2e/program"
 )
 
 // Programs are the two that a mesh runs.
@@ -30,7 +32,7 @@ func FindPrograms(ctx context.Context) (*Programs, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := repository()
+	root, err := program.Repository()
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +44,7 @@ func FindPrograms(ctx context.Context) (*Programs, error) {
 			return nil, err
 		}
 	}
-	dir, err := newDir()
+	dir, err := program.TempDir()
 	if err != nil {
 		return nil, err
 	}

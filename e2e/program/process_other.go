@@ -1,10 +1,10 @@
 //go:build !linux
 
-package mesh
+package program
 
 import "syscall"
 
 func endWithParent(*syscall.SysProcAttr) {}
 
 // watchParent makes sure that the process does not outlive us where the kernel offers nothing.
-func watchParent(p *process) error { return watch(p) }
+func watchParent(p *Process) error { return watch(p) }

@@ -1,4 +1,4 @@
-package mesh
+package program
 
 import (
 	"bufio"
@@ -14,23 +14,23 @@ import (
 
 // TestMain makes the test binary play the parent that dies in TestChildrenEndWithTheParent.
 func TestMain(m *testing.M) {
-	if how := os.Getenv("MESH_TEST_PARENT"); how != "" {
+	if how := os.Getenv("PROGRAM_TEST_PARENT"); how != "" {
 		playParent(how)
 	}
 	os.Exit(m.Run())
 }
 
 func playParent(how string) {
-	dir := os.Getenv("MESH_TEST_DIR")
+	dir := os.Getenv("PROGRAM_TEST_DIR")
 	cmd := exec.Command("sleep", "600")
 	var err error
 	if how == "watcher" { // alone, without what the kernel may offer
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		if err = cmd.Start(); err == nil {
-			err = watch(&process{pid: cmd.Process.Pid, done: make(chan struct{})})
+			err = watch(&Process{pid: cmd.Process.Pid, done: make(chan struct{})})
 		}
 	} else {
-		_, err = start("sleep", cmd, filepath.Join(dir, "out"), filepath.Join(dir, "err"))
+		_, err = Start("sleep", cmd, filepath.Join(dir, "out"), filepath.Join(dir, "err"))
 	}
 	if err != nil {
 		os.Stdout.WriteString(err.Error() + "\n")
@@ -63,7 +63,7 @@ func TestChildrenEndWithTheParent(t *testing.T) {
 	for _, how := range []string{"own", "watcher"} {
 		t.Run(how, func(t *testing.T) {
 			parent := exec.Command(os.Args[0])
-			parent.Env = append(os.Environ(), "MESH_TEST_PARENT="+how, "MESH_TEST_DIR="+t.TempDir())
+			parent.Env = append(os.Environ(), "PROGRAM_TEST_PARENT="+how, "PROGRAM_TEST_DIR="+t.TempDir())
 			out, err := parent.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -83,14 +83,14 @@ func TestChildrenEndWithTheParent(t *testing.T) {
 	}
 }
 
-func begin(t *testing.T, script string) *process {
+func begin(t *testing.T, script string) *Process {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
-	p, err := start("script", exec.Command("/bin/sh", "-c", script), log, log)
+	p, err := Start("script", exec.Command("/bin/sh", "-c", script), log, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.kill)
+	t.Cleanup(p.Kill)
 	return p
 }
 
@@ -105,13 +105,13 @@ func TestStop(t *testing.T) {
 		t.Fatal("the script did not start")
 	}
 	// The trap is set after the line is written: until then TERM ends the shell, unclean.
-	for deadline := time.Now().Add(10 * time.Second); p.running() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if err := p.signal(syscall.SIGTERM); err != nil {
+	for deadline := time.Now().Add(10 * time.Second); p.Running() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if err := p.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 	}
 	gone(t, p.pid)
-	p.stop()
+	p.Stop()
 	gone(t, grandchild)
 }
 
@@ -123,10 +123,10 @@ func TestStopReports(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := begin(t, test.script)
 			<-p.done
-			if err := p.stop(); err == nil || err.Error() != test.want {
+			if err := p.Stop(); err == nil || err.Error() != test.want {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			if err := p.stop(); err != nil {
+			if err := p.Stop(); err != nil {
 				t.Errorf("the second stop: %v", err)
 			}
 		})
@@ -138,10 +138,10 @@ func TestStopOfAHeldProcess(t *testing.T) {
 	p := begin(t, `trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done`)
 	for deadline := time.Now().Add(10 * time.Second); tail(p.stdout) == "" && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 	}
-	if err := p.signal(syscall.SIGSTOP); err != nil {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.stop(); err != nil {
+	if err := p.Stop(); err != nil {
 		t.Error(err)
 	}
 	gone(t, p.pid)

@@ -1,7 +1,8 @@
-package mesh
+package program
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,10 +14,10 @@ import (
 	"time"
 )
 
-// A process is a program that the mesh runs, in a process group of its own so that whatever
+// A Process is a program that runs here, in a process group of its own so that whatever
 // it starts ends with it, and by that group's id so that nothing else does. What it writes
 // goes into files: a pipe would stop it as soon as nobody reads.
-type process struct {
+type Process struct {
 	name           string
 	stdout, stderr string // paths of its output
 	pid            int
@@ -30,9 +31,9 @@ type process struct {
 // grace is how long a process that was told to stop may take.
 const grace = 10 * time.Second
 
-// start runs cmd. Its output is appended to the two files, which may be one.
-func start(name string, cmd *exec.Cmd, stdout, stderr string) (*process, error) {
-	p := &process{name: name, stdout: stdout, stderr: stderr, done: make(chan struct{})}
+// Start runs cmd. Its output is appended to the two files, which may be one.
+func Start(name string, cmd *exec.Cmd, stdout, stderr string) (*Process, error) {
+	p := &Process{name: name, stdout: stdout, stderr: stderr, done: make(chan struct{})}
 	open := func(path string) (*os.File, error) {
 		return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	}
@@ -71,14 +72,35 @@ func start(name string, cmd *exec.Cmd, stdout, stderr string) (*process, error) 
 	}
 	p.pid = cmd.Process.Pid
 	if err := watchParent(p); err != nil {
-		p.kill()
+		p.Kill()
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	return p, nil
 }
 
-// signal sends sig to the process, or nothing if it has ended.
-func (p *process) signal(sig syscall.Signal) error {
+// Pid returns the process' id, which may be another's once it has ended.
+func (p *Process) Pid() int { return p.pid }
+
+// Await waits until ready says yes, or the process ends, or too long has passed.
+func (p *Process) Await(ctx context.Context, most time.Duration, ready func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ready() {
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s %s before it was ready\n%s", p.name, p.Ended(), p.Log())
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not get ready: %w\n%s", p.name, ctx.Err(), p.Log())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Signal sends sig to the process, or nothing if it has ended.
+func (p *Process) Signal(sig syscall.Signal) error {
 	select {
 	case <-p.done:
 		return nil
@@ -90,8 +112,8 @@ func (p *process) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// running reports whether the process has not ended yet.
-func (p *process) running() bool {
+// Running reports whether the process has not ended yet.
+func (p *Process) Running() bool {
 	select {
 	case <-p.done:
 		return false
@@ -100,38 +122,38 @@ func (p *process) running() bool {
 	}
 }
 
-// stop asks the process to end, kills it when it does not, and returns when it has ended. A
+// Stop asks the process to end, kills it when it does not, and returns when it has ended. A
 // process that had to be killed, or that ended with an exit code other than 0, is an error.
-func (p *process) stop() (err error) {
+func (p *Process) Stop() (err error) {
 	p.stopping.Do(func() {
-		wasRunning := p.running()
-		p.signal(syscall.SIGTERM)
-		p.signal(syscall.SIGCONT) // it may be held by SIGSTOP
+		wasRunning := p.Running()
+		p.Signal(syscall.SIGTERM)
+		p.Signal(syscall.SIGCONT) // it may be held by SIGSTOP
 		select {
 		case <-p.done:
 		case <-time.After(grace):
-			p.kill()
-			err = fmt.Errorf("%s did not end within %v of SIGTERM and was killed\n%s", p.name, grace, p.log())
+			p.Kill()
+			err = fmt.Errorf("%s did not end within %v of SIGTERM and was killed\n%s", p.name, grace, p.Log())
 			return
 		}
 		if !wasRunning || p.err != nil {
-			err = fmt.Errorf("%s: %s\n%s", p.name, p.ended(), p.log())
+			err = fmt.Errorf("%s: %s\n%s", p.name, p.Ended(), p.Log())
 		}
 	})
 	return err
 }
 
-// kill ends the process at once, as a crash would.
-func (p *process) kill() {
+// Kill ends the process at once, as a crash would.
+func (p *Process) Kill() {
 	p.stopping.Do(func() {})
-	if p.running() {
+	if p.Running() {
 		syscall.Kill(-p.pid, syscall.SIGKILL)
 	}
 	<-p.done
 }
 
-// ended says how the process ended.
-func (p *process) ended() string {
+// Ended says how the process ended.
+func (p *Process) Ended() string {
 	<-p.done
 	if p.err != nil {
 		return "ended with " + p.err.Error()
@@ -139,8 +161,8 @@ func (p *process) ended() string {
 	return "ended by itself"
 }
 
-// log returns the end of what the process wrote, for people to read.
-func (p *process) log() string {
+// Log returns the end of what the process wrote, for people to read.
+func (p *Process) Log() string {
 	var b strings.Builder
 	for i, path := range []string{p.stderr, p.stdout} {
 		if i == 1 && path == p.stderr {

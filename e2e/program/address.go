@@ -1,4 +1,4 @@
-package mesh
+package program
 
 import (
 	"fmt"
@@ -25,10 +25,10 @@ var reserved struct {
 	sockets []net.PacketConn
 }
 
-// freeAddress returns an address on the loopback that nobody listens on and that no other
+// FreeAddress returns an address on the loopback that nobody listens on and that no other
 // process of these tests is given. Somebody else may take it all the same: whoever starts a
 // server on it tries again with another.
-func freeAddress() (string, error) {
+func FreeAddress() (string, error) {
 	reserved.Lock()
 	defer reserved.Unlock()
 	for range 1000 {

@@ -1,4 +1,4 @@
-package mesh
+package program
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 // watch starts a shell that waits at the end of a pipe whose other end is ours: when we end,
 // however that happens, the pipe closes, and the shell kills the group of p. When p ends
 // first, the shell is ended by its id.
-func watch(p *process) error {
+func watch(p *Process) error {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err
