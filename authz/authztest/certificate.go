@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"net/url"
 	"time"
 )
@@ -73,6 +74,7 @@ type CertificateSpec struct {
 
 	// Of the subject alternative names.
 	DNSNames, EmailAddresses, URIs []string
+	IPAddresses                    []net.IP
 
 	NotBefore, NotAfter time.Time // zero: an hour ago, a day ahead
 	ExtKeyUsages        []x509.ExtKeyUsage
@@ -117,6 +119,7 @@ func issue(spec CertificateSpec, ca *CA) (*Certificate, error) {
 		NotAfter:        spec.NotAfter,
 		DNSNames:        spec.DNSNames,
 		EmailAddresses:  spec.EmailAddresses,
+		IPAddresses:     spec.IPAddresses,
 		ExtKeyUsage:     spec.ExtKeyUsages,
 		ExtraExtensions: spec.Extensions,
 	}

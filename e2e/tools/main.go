@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"asid-authz/cache/redistest"
 	"asid-authz/e2e/mesh"
 )
 
@@ -30,6 +31,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("envoy %s: %s\n", version, envoy)
+	fmt.Printf("Envoy %s: %s\n", version, envoy)
+	redis, err := redistest.Find(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s: %s\n", redis, redis.Path)
 	return nil
 }
