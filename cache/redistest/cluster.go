@@ -48,12 +48,8 @@ func (c *ClusterDeployment) start(ctx context.Context) error {
 			return err
 		}
 	}
-	for i, s := range c.nodes {
-		for _, other := range c.nodes[:i] { // all of them: to hear of each other by gossip takes longer
-			if err := s.admin.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", port(other.address), port(other.bus)).Err(); err != nil {
-				return err
-			}
-		}
+	if err := until(ctx, "the nodes have met", func() error { return c.meet(ctx) }); err != nil {
+		return err
 	}
 	for i, s := range c.nodes[:masters] {
 		first, last := i*slots/masters, (i+1)*slots/masters-1
@@ -79,6 +75,34 @@ func (c *ClusterDeployment) start(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// meet introduces each node to all whom it does not know, and says so if there are any or they
+// have not shaken hands yet. A node forgets whom it was introduced to when shaking hands takes
+// longer than its timeout.
+func (c *ClusterDeployment) meet(ctx context.Context) (missing error) {
+	for _, s := range c.nodes {
+		all, err := s.members(ctx)
+		if err != nil {
+			return err
+		}
+		for _, other := range c.nodes { // all of them: to hear of each other by gossip takes longer
+			i := slices.IndexFunc(all, func(m member) bool {
+				return m.address == other.address || s == other && slices.Contains(m.flags, "myself")
+			})
+			if i >= 0 && !slices.Contains(all[i].flags, "handshake") {
+				continue
+			}
+			missing = fmt.Errorf("%s does not know %s", s.name(), other.name())
+			if i >= 0 {
+				continue
+			}
+			if err := s.admin.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", port(other.address), port(other.bus)).Err(); err != nil {
+				return err
+			}
+		}
+	}
+	return missing
 }
 
 // A member is what one node says about another.

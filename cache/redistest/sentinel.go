@@ -15,7 +15,11 @@ import (
 // MasterName is what the Sentinels call the primary that they watch.
 const MasterName = "asid-authz"
 
-const sentinels = 3
+const (
+	sentinels = 3
+	downAfter = 1000  // ms without an answer until a Sentinel calls a server down
+	patience  = 60000 // the same while a failover is made by hand
+)
 
 // A SentinelDeployment is a primary with replicas, and three Sentinels that agree by two.
 type SentinelDeployment struct {
@@ -64,7 +68,7 @@ func (d *SentinelDeployment) start(ctx context.Context) error {
 			set("auth-pass", d.passwords[SentinelUser]),
 			"sentinel sentinel-user " + SentinelUser,
 			"sentinel sentinel-pass " + d.passwords[SentinelUser],
-			set("down-after-milliseconds", "1000"),
+			set("down-after-milliseconds", strconv.Itoa(downAfter)),
 			set("failover-timeout", "2000"),
 			set("parallel-syncs", strconv.Itoa(d.options.Replicas)),
 		})
@@ -219,15 +223,34 @@ func (d *SentinelDeployment) Failover(ctx context.Context) (*Server, error) {
 	if err := old.admin.ConfigSet(ctx, "min-replicas-to-write", "100").Err(); err != nil {
 		return nil, err
 	}
-	primary, err := d.failOver(ctx, old)
+	// A failover by hand is not voted on. Another one at the same time, because the primary of
+	// a busy machine looks down, could get the same epoch, and then two are primary for good.
+	var primary *Server
+	if err = d.callDownAfter(ctx, patience); err == nil {
+		primary, err = d.failOver(ctx, old)
+	}
 	// The failover had the server write its configuration: the limit must not stay there.
 	for _, undo := range []error{
+		d.callDownAfter(ctx, downAfter),
 		old.admin.ConfigSet(ctx, "min-replicas-to-write", "0").Err(),
 		old.admin.ConfigRewrite(ctx).Err(),
 	} {
 		err = errors.Join(err, undo)
 	}
 	return primary, err
+}
+
+// callDownAfter sets after how many ms without an answer the live Sentinels call a server down.
+func (d *SentinelDeployment) callDownAfter(ctx context.Context, ms int) error {
+	for _, s := range d.sentinels {
+		if !s.live() {
+			continue
+		}
+		if err := s.admin.Do(ctx, "SENTINEL", "SET", MasterName, "down-after-milliseconds", ms).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *SentinelDeployment) failOver(ctx context.Context, old *Server) (*Server, error) {
