@@ -194,7 +194,7 @@ func TestClusterFaults(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	c := Cluster(t, Options{})
-	client := connect(t, c.ClientOptions(Publisher)).(*redis.ClusterClient)
+	client := connect(t, c.ClientOptions(Admin)).(*redis.ClusterClient)
 	const many = 150 // more than one round
 	for i := range many {
 		if err := client.HSet(ctx, prefix+strconv.Itoa(i), "a", i).Err(); err != nil {

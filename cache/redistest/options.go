@@ -19,17 +19,18 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"asid-authz/authz/authztest"
+	"asid-authz/cache/layout"
 	"asid-authz/e2e/program"
 )
 
 // Options are what servers may have otherwise. The zero Options are the found program, the
 // default namespace, no TLS, and two replicas of a primary or one of each Cluster master.
 type Options struct {
-	Program   *Program // else what Find finds
-	Namespace string   // that reader and publisher may use
-	TLS       bool     // instead of plain TCP; the program must speak it
-	Replicas  int      // of the primary that Sentinels watch: 1 or 2
-	Config    []string // more lines of each server's configuration file, such as "maxmemory 5mb"
+	Program   *Program         // else what Find finds
+	Namespace layout.Namespace // that reader and publisher may use
+	TLS       bool             // instead of plain TCP; the program must speak it
+	Replicas  int              // of the primary that Sentinels watch: 1 or 2
+	Config    []string         // more lines of each server's configuration file, such as "maxmemory 5mb"
 }
 
 // wait bounds every start, and everything that is waited for.
@@ -48,8 +49,8 @@ type realm struct {
 }
 
 func newRealm(ctx context.Context, options Options) (r *realm, err error) {
-	if options.Namespace == "" {
-		options.Namespace = Namespace
+	if options.Namespace == (layout.Namespace{}) {
+		options.Namespace = layout.DefaultNamespace
 	}
 	r = &realm{options: options, program: options.Program, passwords: map[string]string{}}
 	if r.program == nil {
@@ -104,6 +105,9 @@ func (r *realm) write() error {
 
 func (r *realm) passwordFile(user string) string { return filepath.Join(r.dir, user+".password") }
 
+// TLSConfig returns what clients verify the servers with, nil without Options.TLS.
+func (r *realm) TLSConfig() *tls.Config { return r.tls.Clone() }
+
 // Password returns the password of that user, which differs from run to run.
 func (r *realm) Password(user string) string { return r.passwords[user] }
 
@@ -123,13 +127,13 @@ func (r *realm) hash(user string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// clientOptions are those that all clients have. Under the documented rules nothing of what
-// go-redis sends on its own is refused with them: it says who it is in HELLO only.
+// clientOptions are those that all clients have. With them go-redis does not send what the
+// documented rules refuse, but for COMMAND, which a ClusterClient asks for and can do without.
 func (r *realm) clientOptions(user string) *redis.UniversalOptions {
 	return &redis.UniversalOptions{
 		Protocol: 3,
 		Username: user, Password: r.passwords[user],
-		TLSConfig:                r.tls.Clone(),
+		TLSConfig:                r.TLSConfig(),
 		ContextTimeoutEnabled:    true,
 		DisableIdentity:          true,
 		PipelinePoolSize:         -1,

@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"slices"
 	"strings"
@@ -9,12 +10,15 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"asid-authz/cache/conn"
+	"asid-authz/cache/layout"
 )
 
-const prefix = "{" + Namespace + "}:1:"
+var prefix = strings.TrimSuffix(layout.DefaultNamespace.Pattern(), "*")
 
 // The documented users can do what a reader and a publisher do, in each topology, and neither
-// go-redis nor the servers among themselves try anything that is refused: the ACL log of every
+// package conn nor the servers among themselves try anything that is refused: the ACL log of every
 // server stays empty. Where the server speaks TLS, that is between all of them.
 func TestUsersSuffice(t *testing.T) {
 	options := Options{TLS: found(t).Caps.TLS}
@@ -63,32 +67,57 @@ func connect(t *testing.T, options *redis.UniversalOptions) redis.UniversalClien
 	return client
 }
 
+// open returns a connection as the service and its publisher have it.
+func open(t *testing.T, options *redis.UniversalOptions) *conn.Conn {
+	t.Helper()
+	credentials := func(username, password string) func() (string, string, error) {
+		return func() (string, string, error) { return username, password, nil }
+	}
+	o := conn.Options{
+		Addresses:      options.Addrs,
+		SentinelMaster: options.MasterName,
+		Cluster:        options.IsClusterMode,
+		Credentials:    credentials(options.Username, options.Password),
+		Name:           "asid-authz-test",
+	}
+	if o.SentinelMaster != "" {
+		o.SentinelCredentials = credentials(options.SentinelUsername, options.SentinelPassword)
+	}
+	if options.TLSConfig != nil {
+		o.TLS = func() (*tls.Config, error) { return options.TLSConfig, nil }
+	}
+	c, err := conn.Open(t.Context(), o, layout.DefaultNamespace.Manifest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // use does as publisher and reader what the map is made of, with new connections.
 func use(t *testing.T, options func(user string) *redis.UniversalOptions) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
-	named := options(Reader)
-	named.ClientName = "asid-authz-test"
-	publisher, reader := connect(t, options(Publisher)), connect(t, named)
+	publisher, reader := open(t, options(Publisher)), open(t, options(Reader))
 	hash, list, log, set := prefix+"hash", prefix+"list", prefix+"log", prefix+"set"
 
 	if err := publisher.Unlink(ctx, hash, list, log, set).Err(); err != nil {
 		t.Fatal(err)
 	}
-	err := publisher.Watch(ctx, func(tx *redis.Tx) error {
-		if err := tx.HGetAll(ctx, hash).Err(); err != nil {
-			return err
-		}
-		_, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			p.HSet(ctx, hash, "a", "1", "b", "2")
-			p.RPush(ctx, list, "x", "y")
-			p.SAdd(ctx, set, "s")
-			p.XAdd(ctx, &redis.XAddArgs{Stream: log, MaxLen: 10, Approx: true, ID: "1-1", Values: []string{"n", "1"}})
-			return nil
-		})
-		return err
-	}, hash, log)
+	if err := publisher.Do(ctx, "WATCH", hash, log).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := publisher.HGetAll(ctx, hash).Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := publisher.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.HSet(ctx, hash, "a", "1", "b", "2")
+		p.RPush(ctx, list, "x", "y")
+		p.SAdd(ctx, set, "s")
+		p.XAdd(ctx, &redis.XAddArgs{Stream: log, MaxLen: 10, Approx: true, ID: "1-1", Values: []string{"n", "1"}})
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +128,8 @@ func use(t *testing.T, options func(user string) *redis.UniversalOptions) {
 		"hdel":      publisher.HDel(ctx, hash, "b").Err(),
 		"xlen":      publisher.XLen(ctx, log).Err(),
 		"xtrim":     publisher.XTrimMaxLen(ctx, log, 5).Err(),
+		"unwatch":   publisher.Do(ctx, "UNWATCH").Err(),
+		"wait":      publisher.Do(ctx, "WAIT", 0, 10).Err(),
 		"del":       publisher.Del(ctx, prefix+"nothing").Err(),
 	} {
 		if err != nil {
@@ -106,6 +137,10 @@ func use(t *testing.T, options func(user string) *redis.UniversalOptions) {
 		}
 	}
 
+	hello, err := reader.Pipelined(ctx, func(p redis.Pipeliner) error { conn.Hello(ctx, p); return nil })
+	if err != nil || conn.IsMaster(hello[0].(*redis.MapStringInterfaceCmd)) != nil {
+		t.Errorf("reader: HELLO: %v, %v", hello, err)
+	}
 	all, err := reader.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		p.HGetAll(ctx, hash)
 		p.HMGet(ctx, hash, "a", "b")
@@ -149,12 +184,12 @@ func TestUsersAreRefused(t *testing.T) {
 	t.Parallel()
 	s := Standalone(t, Options{})
 	ctx := t.Context()
-	other := "{" + Namespace + "-2}:1:hash"
+	other := "{asid-authz-2}:1:hash"
 	always := [][]any{
 		{"INFO"}, {"ROLE"}, {"CONFIG", "GET", "*"}, {"SCAN", 0}, {"KEYS", "*"}, {"EVAL", "return 1", 0}, {"XINFO", "STREAM", prefix + "log"},
 		{"DEBUG", "SLEEP", 0}, {"FLUSHALL"}, {"ACL", "WHOAMI"}, {"CLIENT", "LIST"}, {"CLUSTER", "NODES"}, {"SAVE"}, {"REPLICAOF", "NO", "ONE"},
 		{"SUBSCRIBE", "any"}, {"PUBLISH", "any", "text"}, {"EXPIRE", prefix + "hash", 1}, {"RENAME", prefix + "hash", prefix + "h"},
-		{"HGETALL", other}, {"XREAD", "STREAMS", other, 0}, {"HGETALL", "{" + Namespace + "}:2:hash"},
+		{"HGETALL", other}, {"XREAD", "STREAMS", other, 0}, {"HGETALL", "{asid-authz}:2:hash"},
 	}
 	for user, refused := range map[string][][]any{
 		Reader:    append([][]any{{"HSET", prefix + "hash", "a", "1"}, {"DEL", prefix + "hash"}, {"XADD", prefix + "log", "*", "a", "1"}, {"WATCH", prefix + "log"}}, always...),
@@ -184,7 +219,7 @@ func TestUsersAreRefused(t *testing.T) {
 func TestUsersMayNothingElse(t *testing.T) {
 	t.Parallel()
 	d := Sentinel(t, Options{Replicas: 1})
-	mayNothingElse(t, d.Data()[0], serverUsers(Namespace))
+	mayNothingElse(t, d.Data()[0], serverUsers(layout.DefaultNamespace))
 	mayNothingElse(t, d.Sentinels()[0], sentinelUsers())
 }
 

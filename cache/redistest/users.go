@@ -1,6 +1,10 @@
 package redistest
 
-import "strings"
+import (
+	"strings"
+
+	"asid-authz/cache/layout"
+)
 
 // The users of a server. The default user is off. Operators name them as they like; the
 // rules are what counts.
@@ -14,31 +18,22 @@ const (
 	SentinelUser = "sentinel" // a Sentinel at the servers that it watches, and at other Sentinels
 )
 
-// Namespace is the default one.
-const Namespace = "asid-authz"
-
-// keys is the pattern of the keys that a map in that namespace has.
-func keys(namespace string) string { return "{" + namespace + "}:1:*" }
-
 const (
 	reading = "+hget +hmget +hgetall +hlen +lrange +llen +xrange +xread" +
 		" +multi +exec +discard +ping +client|setname"
 	writing = "+watch +unwatch +hset +hdel +rpush +xadd +xtrim +xlen" +
 		" +sadd +srem +smembers +sismember +del +unlink +wait"
-	// A client of a Cluster asks where the slots are, and once which of each command's
-	// arguments are keys: go-redis finds its way without COMMAND too, but asks again with
-	// every call. Neither tells anything about the data.
-	routing = "+cluster|slots +command"
+	routing = "+cluster|slots" // in a Cluster; it tells nothing about the data
 )
 
 // ReaderRules are the ACL rules of a reader of that namespace. AUTH and HELLO need no rule.
-func ReaderRules(namespace string) string {
-	return "-@all resetchannels resetkeys %R~" + keys(namespace) + " " + reading + " " + routing
+func ReaderRules(namespace layout.Namespace) string {
+	return "-@all resetchannels resetkeys %R~" + namespace.Pattern() + " " + reading + " " + routing
 }
 
 // PublisherRules are the ACL rules of a publisher to that namespace.
-func PublisherRules(namespace string) string {
-	return "-@all resetchannels resetkeys ~" + keys(namespace) + " " + reading + " " + writing + " " + routing
+func PublisherRules(namespace layout.Namespace) string {
+	return "-@all resetchannels resetkeys ~" + namespace.Pattern() + " " + reading + " " + writing + " " + routing
 }
 
 // Rules of the other users.
@@ -71,7 +66,7 @@ const (
 type user struct{ name, rules string }
 
 // serverUsers are the users of a server that holds the map of that namespace.
-func serverUsers(namespace string) []user {
+func serverUsers(namespace layout.Namespace) []user {
 	return []user{
 		{Admin, AdminRules},
 		{Reader, ReaderRules(namespace)},
