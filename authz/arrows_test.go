@@ -79,7 +79,7 @@ func within(path, root string) bool {
 
 // testOnly are the packages that nothing that ships may hold: whatever they can do,
 // mint a certificate or start a process, a server must not be able to.
-var testOnly = []string{"e2e", "authz/authztest", "cache/cachetest"}
+var testOnly = []string{"e2e", "authz/authztest", "cache/cachetest", "cache/redistest"}
 
 func TestArrows(t *testing.T) {
 	all := packages(t)
