@@ -21,10 +21,15 @@ type Config struct {
 	Map    MapSource
 	Trust  TrustSource
 
-	// How old the map and the CA bundle may be. Beyond it nothing is allowed: each of
-	// them can take a right away, and whoever does not hear of it must not go on.
+	// BreakGlass holds the orders of an emergency. nil: there is no place for them.
+	BreakGlass BreakGlassSource
+
+	// How old the map, the CA bundle and, if the Trust has any, the CRLs may be. Beyond it
+	// nothing is allowed: each of them can take a right away, and whoever does not hear of
+	// it must not go on.
 	MaxStaleness time.Duration
 	MaxTrustAge  time.Duration
+	MaxCRLAge    time.Duration // 0: without CRLs
 }
 
 // A Binding says how a certificate belongs to an ASID.
@@ -98,7 +103,7 @@ func New(config Config) (*Authorizer, error) {
 	if config.Tokens == nil || config.Map == nil || config.Trust == nil {
 		all = append(all, errors.New("a token verifier, a map and a trust are needed"))
 	}
-	if config.MaxStaleness <= 0 || config.MaxTrustAge <= 0 {
+	if config.MaxStaleness <= 0 || config.MaxTrustAge <= 0 || config.MaxCRLAge < 0 {
 		all = append(all, errors.New("the map and the trust need a largest age"))
 	}
 	a := &Authorizer{
@@ -233,6 +238,7 @@ func (a *Authorizer) Check(ctx context.Context, r *Request) Decision {
 func (a *Authorizer) begin(ctx context.Context, r *Request) *check {
 	c := a.checks.Get().(*check)
 	c.a, c.ctx, c.r = a, ctx, r
+	c.breakGlass, c.facts.BreakGlass, c.maxStaleness = a.emergency(r.Now)
 	return c
 }
 

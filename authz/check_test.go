@@ -85,19 +85,17 @@ func TestCheck(t *testing.T) {
 // noCase holds the Reasons that no single request can cause, each with what would.
 // All of them have tests of their own.
 var noCase = map[authz.Reason]string{
-	authz.Undecided:          "a step that is missing",
-	authz.RequestMalformed:   "a message of Envoy's that contradicts itself; no client can make Envoy send one",
-	authz.CertificateRevoked: "a list of revoked certificates, which belongs to a deployment",
-	authz.MapUnavailable:     "a service that has never had a map",
-	authz.MapIncomplete:      "a map that does not match its manifest",
-	authz.MapStale:           "a map whose source is silent",
-	authz.KeysUnavailable:    "an issuer whose keys could not be fetched",
-	authz.TrustUnavailable:   "a CA bundle that cannot be read any more",
-	authz.RevocationUnknown:  "a list of revoked certificates that is too old",
-	authz.Overloaded:         "more requests than the service can take",
-	authz.Cancelled:          "a client that gave up",
-	authz.AuditUnavailable:   "a record that could not be written",
-	authz.InternalError:      "a bug",
+	authz.Undecided:        "a step that is missing",
+	authz.RequestMalformed: "a message of Envoy's that contradicts itself; no client can make Envoy send one",
+	authz.MapUnavailable:   "a service that has never had a map",
+	authz.MapIncomplete:    "a map that does not match its manifest",
+	authz.MapStale:         "a map whose source is silent",
+	authz.KeysUnavailable:  "an issuer whose keys could not be fetched",
+	authz.TrustUnavailable: "a CA bundle that cannot be read any more",
+	authz.Overloaded:       "more requests than the service can take",
+	authz.Cancelled:        "a client that gave up",
+	authz.AuditUnavailable: "a record that could not be written",
+	authz.InternalError:    "a bug",
 }
 
 func TestEveryReasonHasACase(t *testing.T) {

@@ -47,4 +47,6 @@ type Facts struct {
 	MapAge     time.Duration
 
 	CertificateSHA256 [32]byte // all zero: no certificate that parses
+
+	BreakGlass string // what of the emergency orders was in force, as [Authorizer.InForce] says it
 }

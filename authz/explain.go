@@ -69,10 +69,12 @@ func (a *Authorizer) ExplainFacts(now time.Time, facts Facts) []Step {
 	c.chosen, c.facts.Interaction = facts.Interaction, facts.Interaction
 
 	var given uint64 // what the record vouches for
+	run := needing(stepMap)
 	if facts.CertificateSHA256 != [32]byte{} {
 		given |= needing(stepCertificate)
+		run |= needing(stepBreakGlass)
+		c.facts.CertificateSHA256 = facts.CertificateSHA256
 	}
-	run := needing(stepMap)
 	if !asid.IsZero() {
 		given |= needing(stepSenderHeader)
 		if a.Binding.Mode == Registered {

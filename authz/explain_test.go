@@ -81,7 +81,7 @@ func TestExplainSaysAll(t *testing.T) {
 			s.request.Target = "/STU3//DocumentReference?access_token=1"
 			s.header("x-original-url", "/")
 		}, "path: path-not-canonical, query: query-forbidden, forbidden headers: header-forbidden, certificate: certificate-missing" +
-			" | trust, binding, endpoint, interaction, tie, organisation, scope, state, permission, last look"},
+			" | trust, break-glass, revocation, binding, endpoint, interaction, tie, organisation, scope, state, permission, last look"},
 		{"a message that cannot be trusted", func(s *scenario) {
 			s.request.Fault = &authz.Fault{Reason: authz.RequestMalformed, Field: authz.FieldRequest}
 		}, "message: request-malformed | path, query, forbidden headers, sender header, receiver header, interaction header, credential," +

@@ -26,7 +26,8 @@ const (
 	FieldSystem      Field = "system"   // the bound entry of the map
 	FieldMap         Field = "map"
 	FieldTrust       Field = "trust"
-	FieldHeaders     Field = "headers" // all of them together
+	FieldBreakGlass  Field = "break_glass" // the orders of an emergency
+	FieldHeaders     Field = "headers"     // all of them together
 )
 
 // HeaderField returns the Field of a header, in the profile's spelling.

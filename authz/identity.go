@@ -20,7 +20,8 @@ func (c *check) trusted() bool {
 	if trust == nil || Age(c.r.Now, confirmed) > c.a.MaxTrustAge {
 		return c.object(Fault{Reason: TrustUnavailable, Field: FieldTrust})
 	}
-	if !trust.verifies(c.r.Certificate, c.r.Now) {
+	c.trust, c.verdict = trust, trust.verify(c.r.Certificate, c.r.Now)
+	if c.verdict == nil {
 		return c.object(Fault{Reason: CertificateUntrusted, Field: FieldCertificate})
 	}
 	return true
@@ -37,7 +38,7 @@ func (c *check) currentMap() bool {
 	}
 	c.m = m
 	c.facts.HasMap, c.facts.MapVersion, c.facts.MapAge = true, m.version, Age(c.r.Now, confirmed)
-	if c.facts.MapAge > c.a.MaxStaleness {
+	if c.facts.MapAge > c.maxStaleness {
 		return c.object(Fault{Reason: MapStale, Field: FieldMap})
 	}
 	return true

@@ -48,7 +48,11 @@ func (c *check) interaction() bool {
 	return true
 }
 
+// active comes after the binding: nobody may find out about the state of others.
 func (c *check) active() bool {
+	if c.breakGlass.deniesASID(c.system.ASID) {
+		return c.object(Fault{Reason: SystemSuspended, Field: FieldBreakGlass})
+	}
 	if c.system.State != Active {
 		return c.object(Fault{Reason: SystemSuspended, Field: FieldSystem})
 	}

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"time"
 )
 
 // A check is one decision on its way.
@@ -19,6 +20,11 @@ type check struct {
 	count       [useCount]int    // how often they came
 	forbidden   Field            // a forbidden header that came
 
+	breakGlass   *BreakGlass   // the orders of an emergency, or nil
+	maxStaleness time.Duration // with them
+
+	trust      *Trust
+	verdict    *verdict // of trust
 	sender     ASID
 	credential string
 	m          *InteractionMap
@@ -51,6 +57,8 @@ const (
 	stepCredential
 	stepCertificate
 	stepTrust
+	stepBreakGlass
+	stepRevocation
 	stepMap
 	stepASID
 	stepBinding
@@ -89,6 +97,8 @@ func stepsOf(mode BindingMode) []step {
 		stepCredential:        {"credential", needing(stepMessage), (*check).bearer},
 		stepCertificate:       {"certificate", 0, (*check).certificate},
 		stepTrust:             {"trust", needing(stepCertificate), (*check).trusted},
+		stepBreakGlass:        {"break-glass", needing(stepCertificate), (*check).notDenied},
+		stepRevocation:        {"revocation", needing(stepTrust), (*check).notRevoked},
 		stepMap:               {"map", 0, (*check).currentMap},
 		stepASID:              {"asid", needing(stepMap, stepSenderHeader), (*check).known},
 		stepBinding:           {"binding", needing(stepASID, stepCertificate), (*check).bound},
@@ -137,7 +147,7 @@ func (c *check) lastLook() bool {
 	if c.late != "" {
 		return c.object(Fault{Reason: Cancelled, Field: c.late})
 	}
-	if c.m == nil || !c.facts.HasMap || c.facts.MapAge > c.a.MaxStaleness {
+	if c.m == nil || !c.facts.HasMap || c.facts.MapAge > c.maxStaleness {
 		return c.object(Fault{Reason: MapStale, Field: FieldMap})
 	}
 	if c.passed != 1<<stepLastLook-1 {

@@ -77,6 +77,7 @@ func (r *Record) Fields() []RecordField {
 	if facts.CertificateSHA256 != [32]byte{} {
 		text("certificate_sha256", hex.EncodeToString(facts.CertificateSHA256[:]))
 	}
+	text("break_glass", facts.BreakGlass)
 	text("request_id", r.RequestID)
 	text("trace_id", r.TraceID)
 	return append(all, RecordField{"duration_us", r.Duration.Microseconds()})

@@ -41,6 +41,7 @@ func (s trustSource) Current() (*authz.Trust, time.Time) { return s.Trust, s.Con
 const (
 	MaxStaleness = time.Hour
 	MaxTrustAge  = 24 * time.Hour
+	MaxCRLAge    = 24 * time.Hour
 	MaxKeyAge    = 24 * time.Hour
 )
 
@@ -85,6 +86,17 @@ func (m *Minted) Config(now time.Time) (authz.Config, error) {
 	if source.Trust, err = authz.ParseTrust(m.CAs()); err != nil {
 		return authz.Config{}, err
 	}
+	if m.World.CRLs {
+		text, err := m.CRLs(1)
+		if err != nil {
+			return authz.Config{}, err
+		}
+		crls, err := authz.ParseCRLs(text)
+		if err != nil {
+			return authz.Config{}, err
+		}
+		source.Trust = source.Trust.WithCRLs(authz.CRLFile{CRLs: crls, Confirmed: now})
+	}
 	verifier, err := m.Verifier(now)
 	if err != nil {
 		return authz.Config{}, err
@@ -99,6 +111,7 @@ func (m *Minted) Config(now time.Time) (authz.Config, error) {
 		Trust:        source.Trusts(),
 		MaxStaleness: MaxStaleness,
 		MaxTrustAge:  MaxTrustAge,
+		MaxCRLAge:    MaxCRLAge,
 	}, nil
 }
 

@@ -81,6 +81,8 @@ type CertificateSpec struct {
 	Extensions          []pkix.Extension
 
 	RSA bool // RSA with 2048 bits instead of P-256
+
+	SerialNumber *big.Int // of the certificate; nil: a random one
 }
 
 // A Certificate is a leaf with its key.
@@ -122,6 +124,9 @@ func issue(spec CertificateSpec, ca *CA) (*Certificate, error) {
 		IPAddresses:     spec.IPAddresses,
 		ExtKeyUsage:     spec.ExtKeyUsages,
 		ExtraExtensions: spec.Extensions,
+	}
+	if spec.SerialNumber != nil {
+		template.SerialNumber = spec.SerialNumber
 	}
 	if template.NotBefore.IsZero() {
 		template.NotBefore = time.Now().Add(-time.Hour)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"regexp"
 	"slices"
 	"strconv"
@@ -21,6 +22,8 @@ type Minted struct {
 	Issuers map[string]*Issuer // by their names in the corpus
 
 	root, issuing, foreign *CA
+	unlisted, withdrawn    *CA      // below the root: one without a CRL, one that the root revoked
+	revoked                *big.Int // the serial number of every leaf that is revoked
 	now                    time.Time
 
 	mu     sync.Mutex
@@ -31,13 +34,16 @@ type Minted struct {
 func (w *World) Mint(now time.Time) (*Minted, error) {
 	root := NewCA("Corpus Root Authority " + w.Name)
 	m := &Minted{
-		World:   w,
-		Issuers: map[string]*Issuer{},
-		root:    root,
-		issuing: root.Intermediate("Corpus Issuing Authority " + w.Name),
-		foreign: NewCA("Foreign Root Authority"),
-		now:     now,
-		issued:  map[string]*Certificate{},
+		World:     w,
+		Issuers:   map[string]*Issuer{},
+		root:      root,
+		issuing:   root.Intermediate("Corpus Issuing Authority " + w.Name),
+		foreign:   NewCA("Foreign Root Authority"),
+		unlisted:  root.Intermediate("Corpus Unlisted Authority " + w.Name),
+		withdrawn: root.Intermediate("Corpus Withdrawn Authority " + w.Name),
+		revoked:   serialNumber(),
+		now:       now,
+		issued:    map[string]*Certificate{},
 	}
 	for _, settings := range w.Issuers {
 		issuer := NewIssuer(settings.Name)
@@ -58,8 +64,10 @@ func (w *World) Mint(now time.Time) (*Minted, error) {
 }
 
 // CAs returns the bundle that client certificates are verified against: root and
-// intermediate, because clients send their leaf alone.
-func (m *Minted) CAs() []byte { return slices.Concat(m.root.PEM(), m.issuing.PEM()) }
+// intermediates, because clients send their leaf alone.
+func (m *Minted) CAs() []byte {
+	return slices.Concat(m.root.PEM(), m.issuing.PEM(), m.unlisted.PEM(), m.withdrawn.PEM())
+}
 
 // MapText returns the map file with the fingerprints of this run in it.
 func (m *Minted) MapText() (string, error) { return m.expand(m.Map, "") }
@@ -77,7 +85,8 @@ func (m *Minted) Certificate(c *Case) (*Certificate, error) {
 var certificateKeys = []string{
 	"cn", "serial", "uid", "dns", "email", "uri", // what it is called
 	"without",          // one of these: none at all
-	"ca",               // issuing (default), root, foreign, self
+	"ca",               // issuing (default), root, foreign, self, unlisted (it has no CRL), withdrawn (the root revoked it)
+	"revoked",          // yes: its CA has revoked it
 	"expired", "early", // for how long it has been expired, or how long until it is valid
 	"eku",      // client (default), server, any, none
 	"key",      // ec (default), rsa
@@ -118,8 +127,10 @@ func (m *Minted) issue(options []option) (*Certificate, error) {
 		switch o.key {
 		case "without", "reissued":
 		case "ca":
-			ca, known = map[string]*CA{"issuing": m.issuing, "root": m.root, "foreign": m.foreign, "self": nil}[o.value], true
-			known = slices.Contains([]string{"issuing", "root", "foreign", "self"}, o.value)
+			ca, known = map[string]*CA{"issuing": m.issuing, "root": m.root, "foreign": m.foreign, "self": nil,
+				"unlisted": m.unlisted, "withdrawn": m.withdrawn}[o.value]
+		case "revoked":
+			spec.SerialNumber, known = m.revoked, o.value == "yes"
 		case "expired", "early":
 			d, err := time.ParseDuration(o.value)
 			if err != nil {

@@ -85,6 +85,7 @@ type World struct {
 	Receivers []authz.ASID
 	RulesOff  []string // claim rules that are switched off
 	Authority string   // host that clients call
+	CRLs      bool     // the deployment has CRLs, of the root and of the issuing CA
 
 	Issuers []IssuerSettings
 
@@ -222,6 +223,8 @@ func (w *World) parseSettings(text string) error {
 			w.RulesOff = strings.Fields(value)
 		case "authority":
 			w.Authority = value
+		case "crls":
+			w.CRLs, known = true, value == "yes"
 		default:
 			known = false
 		}
