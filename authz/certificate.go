@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -136,6 +138,27 @@ func (c *PeerCertificate) objection(now time.Time) (Fault, bool) {
 		return Fault{Reason: CertificateExpired, Field: FieldCertificate}, true
 	}
 	return Fault{}, false
+}
+
+// ParseFingerprint returns the SHA-256 of a certificate's DER that s is: 64 hex digits in
+// either case, or 32 pairs with colons between them, as openssl prints it. There is no
+// mixture of the two.
+func ParseFingerprint(s string) (fingerprint [32]byte, err error) {
+	digits := strings.ReplaceAll(s, ":", "")
+	plain := len(s) == hex.EncodedLen(len(fingerprint))
+	colons := len(s) == 3*len(fingerprint)-1
+	for i := 2; colons && i < len(s); i += 3 {
+		colons = s[i] == ':'
+	}
+	if (plain || colons) && len(digits) == hex.EncodedLen(len(fingerprint)) {
+		_, err = hex.Decode(fingerprint[:], []byte(digits))
+	} else {
+		err = hex.ErrLength
+	}
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("a certificate is the SHA-256 of its DER: 64 hex digits, or 32 pairs with colons between them, not %s", Excerpt(s))
+	}
+	return fingerprint, nil
 }
 
 func hasControl(s string) bool {

@@ -1,8 +1,6 @@
 package cache
 
 import (
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -140,7 +138,7 @@ func (d *decoder) system(n *systemNode) system {
 		s.FQDNs = append(s.FQDNs, item.text)
 	}
 	for item := range d.distinct(n.Certificates, hexDigits) {
-		fingerprint, err := parseFingerprint(item.text)
+		fingerprint, err := authz.ParseFingerprint(item.text)
 		if err != nil {
 			d.object(item.line, "%v", err)
 			continue
@@ -231,25 +229,6 @@ func each(err error) (texts []string) {
 		}
 	}
 	return texts
-}
-
-var errFingerprint = errors.New("a certificate is the SHA-256 of its DER: 64 hex digits, or 32 pairs with colons between them")
-
-// parseFingerprint accepts the two spellings of a SHA-256, and no mixture of them.
-func parseFingerprint(s string) (fingerprint [32]byte, err error) {
-	digits := hexDigits(s)
-	plain := len(s) == hex.EncodedLen(len(fingerprint))
-	colons := len(s) == 3*len(fingerprint)-1
-	for i := 2; colons && i < len(s); i += 3 {
-		colons = s[i] == ':'
-	}
-	if !plain && !colons || len(digits) != hex.EncodedLen(len(fingerprint)) {
-		return fingerprint, fmt.Errorf("%w, not %s", errFingerprint, authz.Excerpt(s))
-	}
-	if _, err := hex.Decode(fingerprint[:], []byte(digits)); err != nil {
-		return fingerprint, fmt.Errorf("%w, not %s", errFingerprint, authz.Excerpt(s))
-	}
-	return fingerprint, nil
 }
 
 // hexDigits returns the digits of a fingerprint, in one spelling.
