@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,13 +125,19 @@ type MapConfig struct {
 	Source       SourceValue   `yaml:"source"`        // file
 	File         PathValue     `yaml:"file"`          // In the format of `asid-authz map check`.
 	MaxStaleness DurationValue `yaml:"max_staleness"` // How old the map may be before nothing is allowed any more. Default 1h: a revoked system can go on for that long if the source cannot be read.
+	BreakGlass   PathValue     `yaml:"break_glass"`   // File with the orders of an emergency: ASIDs and certificates that are denied at once, an older map that is used for a while. Without orders it holds {}.
 }
 
-// TrustConfig says who issues client certificates.
+// TrustConfig says who issues client certificates, and what they have revoked.
 type TrustConfig struct {
-	ClientCA string        `yaml:"client_ca"` // PEM bundle with every root and intermediate, because Envoy hands on the leaf alone. Or the word trust-envoy: believe that Envoy verified; it must be written out and is logged at every start.
-	MaxAge   DurationValue `yaml:"max_age"`   // How long the bundle is used when it cannot be read. Default 1h. Beyond it: trust-unavailable.
+	ClientCA  string        `yaml:"client_ca"`   // PEM bundle with every root and intermediate, because Envoy hands on the leaf alone. Or the word trust-envoy: believe that Envoy verified; it must be written out and is logged at every start.
+	MaxAge    DurationValue `yaml:"max_age"`     // How long the bundle is used when it cannot be read. Default 1h. Beyond it: trust-unavailable.
+	CRL       []PathValue   `yaml:"crl"`         // Files with certificate revocation lists, PEM or DER, one or several each. With one of them every CA in the chain of a certificate needs a list; without: revocation-unknown.
+	CRLMaxAge DurationValue `yaml:"crl_max_age"` // How long a list is used when its file cannot be read, is refused, or is past its nextUpdate. Default 24h: a CA that is late must not close the service over a night, and map.break_glass denies a single certificate meanwhile. Beyond it: revocation-unknown.
 }
+
+// maxCRLFiles bounds what is held: 16 MiB each.
+const maxCRLFiles = 32
 
 // trustEnvoy in place of a file says that client certificates are not verified here.
 const trustEnvoy = "trust-envoy"
@@ -187,6 +194,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Admin.Address, "127.0.0.1:9902")
 	setDefault(&c.Map.MaxStaleness, duration(time.Hour))
 	setDefault(&c.Trust.MaxAge, duration(time.Hour))
+	setDefault(&c.Trust.CRLMaxAge, duration(24*time.Hour))
 	setDefault(&c.Audit.Output, "stdout")
 	setDefault(&c.Limits.DrainDelay, duration(5*time.Second))
 	setDefault(&c.Limits.DrainTimeout, duration(10*time.Second))
@@ -243,6 +251,11 @@ func (c *Config) missing() (texts []string) {
 	object(c.Map.Source == "", "map.source is missing: file")
 	object(c.Map.Source == "file" && c.Map.File == "", "map.file is missing")
 	object(c.Trust.ClientCA == "", "trust.client_ca is missing: the bundle that issued the client certificates (or, written out, %s)", trustEnvoy)
+	object(c.Trust.ClientCA == trustEnvoy && len(c.Trust.CRL) > 0, "trust.crl: with client_ca: %s no certificate is verified here, and no CRL either; name the bundle", trustEnvoy)
+	object(len(c.Trust.CRL) > maxCRLFiles, "trust.crl: at most %d files", maxCRLFiles)
+	for i, file := range c.Trust.CRL {
+		object(slices.Contains(c.Trust.CRL[:i], file), "trust.crl: %s stands twice", authz.Excerpt(string(file)))
+	}
 	object(c.Audit.Output == "file" && c.Audit.File == "", "audit.file is missing")
 	object(c.Audit.Output == "stdout" && c.Audit.File != "", "audit.file belongs to audit.output: file")
 	object(c.Limits.Checks >= maxStreams, "limits.checks is below %d", maxStreams)

@@ -35,6 +35,8 @@ import (
 func documented(t *testing.T) map[string]*docTable {
 	t.Helper()
 	d := newDeployment(t)
+	d.write("break-glass.yaml", `deny: {asids: ["200000000999"]}`)
+	d.replace("asid-authz.yaml", "file: map.yaml", "file: map.yaml, break_glass: break-glass.yaml")
 	c, err := loadConfig(d.path("asid-authz.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -222,6 +224,7 @@ var settingTypes = map[reflect.Type]string{
 	reflect.TypeFor[DurationValue](): "duration",
 	reflect.TypeFor[CountValue]():    "number",
 	reflect.TypeFor[PathValue]():     "path",
+	reflect.TypeFor[[]PathValue]():   "list of paths",
 	reflect.TypeFor[ModeValue]():     "word",
 	reflect.TypeFor[PlaceValue]():    "word",
 	reflect.TypeFor[OutputValue]():   "word",
@@ -471,7 +474,7 @@ func recordTable(t *testing.T, rules *envoy.Rules, allowed *authv3.CheckRequest)
 	full := &envoy.Record{Time: time.Now(), DecisionID: "x", Decision: authz.Deny(authz.Fault{Reason: authz.MapStale, Field: authz.FieldMap}),
 		Profile: "nrl", RequestID: "x", TraceID: "x", Duration: time.Second, Panic: []byte("no field of the record")}
 	*full.Decision.Facts() = authz.Facts{ASID: asid, ClaimedASID: asid, ODSCode: "x", Receiver: asid, Endpoint: "read", Interaction: interaction,
-		Subject: "x", HasMap: true, MapVersion: 1, MapAge: time.Second, CertificateSHA256: [32]byte{1}}
+		Subject: "x", HasMap: true, MapVersion: 1, MapAge: time.Second, CertificateSHA256: [32]byte{1}, BreakGlass: "x"}
 	for _, v := range []reflect.Value{reflect.ValueOf(*full), reflect.ValueOf(*full.Decision.Facts())} {
 		for i := range v.NumField() {
 			if v.Field(i).IsZero() {

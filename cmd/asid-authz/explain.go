@@ -87,7 +87,7 @@ func (e *explanation) run(ctx context.Context, stdin io.Reader, stdout io.Writer
 	}
 	if e.at != "" {
 		// The files were read just now, whatever time the question is about.
-		c.Map.MaxStaleness, c.Trust.MaxAge = forever, forever
+		c.Map.MaxStaleness, c.Trust.MaxAge, c.Trust.CRLMaxAge = forever, forever, forever
 		for i := range c.Issuers {
 			c.Issuers[i].MaxKeyAge = forever
 		}

@@ -20,6 +20,7 @@ type generation struct {
 
 	interactions *cache.Memory
 	trust        authz.TrustSource
+	breakGlass   *breakGlassFile // nil: none is configured
 	keys         []issuerKeys
 	files        []*watchedFile // whose content has an owner of its own
 	parts        []part         // files that are read once for a generation: a change makes a new one
@@ -54,12 +55,18 @@ func build(c *Config, previous *generation, log *zap.Logger) (*generation, error
 		return nil, err
 	}
 	g.useMap(previous, log)
+	g.useBreakGlass(previous)
 	g.useTrust(previous)
 	if err := g.useKeys(previous, log); err != nil {
 		return nil, err
 	}
 	if err := readAll(g.files); err != nil {
 		return nil, err
+	}
+	if t, is := g.trust.(*trustFile); is {
+		if err := t.usable(); err != nil {
+			return nil, err
+		}
 	}
 	verifier, err := g.verifier()
 	if err != nil {
@@ -69,7 +76,7 @@ func build(c *Config, previous *generation, log *zap.Logger) (*generation, error
 	for i, r := range c.Receivers {
 		receivers[i] = r.ASID
 	}
-	g.authorizer, err = authz.New(authz.Config{
+	config := authz.Config{
 		Profile:      p,
 		Binding:      authz.Binding{Mode: authz.BindingMode(c.Binding.Mode), Name: authz.Place(c.Binding.Name), ASID: authz.Place(c.Binding.ASID)},
 		Receivers:    receivers,
@@ -79,7 +86,12 @@ func build(c *Config, previous *generation, log *zap.Logger) (*generation, error
 		Trust:        g.trust,
 		MaxStaleness: c.Map.MaxStaleness.Duration,
 		MaxTrustAge:  c.Trust.MaxAge.Duration,
-	})
+		MaxCRLAge:    c.Trust.CRLMaxAge.Duration,
+	}
+	if g.breakGlass != nil {
+		config.BreakGlass = g.breakGlass
+	}
+	g.authorizer, err = authz.New(config)
 	if err != nil {
 		return nil, err
 	}
@@ -139,29 +151,76 @@ func (g *generation) useTrust(previous *generation) {
 		return
 	}
 	path := g.config.path(PathValue(g.config.Trust.ClientCA))
-	held, shared := &trustFile{}, false
-	if previous != nil && previous.config.path(PathValue(previous.config.Trust.ClientCA)) == path {
-		if same, is := previous.trust.(*trustFile); is {
-			held, shared = same, true
-		}
+	var crls []string
+	for _, file := range g.config.Trust.CRL {
+		crls = append(crls, g.config.path(file))
+	}
+	var old *trustFile
+	if previous != nil {
+		old, _ = previous.trust.(*trustFile)
+	}
+	held, shared := old, old != nil && old.owns(path, crls)
+	if !shared {
+		held = newTrustFile(path, crls, old)
 	}
 	g.trust = held
 	g.files = append(g.files, &watchedFile{what: "client ca", path: path, shared: shared, load: held.load})
+	for _, path := range crls { // after the bundle, which they are verified against
+		g.files = append(g.files, &watchedFile{what: "crl", path: path, shared: shared, load: func(text []byte, now time.Time) (bool, error) {
+			return held.loadCRLs(path, text, now)
+		}})
+	}
+}
+
+func (g *generation) useBreakGlass(previous *generation) {
+	if g.config.Map.BreakGlass == "" {
+		return
+	}
+	path := g.config.path(g.config.Map.BreakGlass)
+	shared := previous != nil && previous.breakGlass != nil && previous.breakGlass.path == path
+	if shared {
+		g.breakGlass = previous.breakGlass
+	} else {
+		g.breakGlass = &breakGlassFile{path: path}
+	}
+	g.files = append(g.files, &watchedFile{what: "break-glass", path: path, shared: shared, load: g.breakGlass.load})
+}
+
+// breakGlassAt returns the orders of an emergency and what of them is in force.
+func (g *generation) breakGlassAt(now time.Time) (orders *authz.BreakGlass, inForce string) {
+	if g.breakGlass != nil {
+		orders, _ = g.breakGlass.Current()
+	}
+	inForce, _ = g.authorizer.InForce(now)
+	return orders, inForce
+}
+
+// breakGlassAge returns how long ago the orders of an emergency were last read.
+func (g *generation) breakGlassAge(now time.Time) time.Duration {
+	if g.breakGlass == nil {
+		return 0
+	}
+	_, confirmed := g.breakGlass.Current()
+	return authz.Age(now, confirmed)
 }
 
 // fresh reports whether everything that can take a right away is young enough to decide
 // by; why names the first that is not.
 func (g *generation) fresh(now time.Time) (is bool, why string) {
 	m, confirmed, absent := g.interactions.Current()
+	_, maxStaleness := g.authorizer.InForce(now)
 	switch {
 	case m == nil:
 		return false, absent.String()
-	case authz.Age(now, confirmed) > g.config.Map.MaxStaleness.Duration:
+	case authz.Age(now, confirmed) > maxStaleness:
 		return false, authz.MapStale.String()
 	}
 	trust, confirmed := g.trust.Current()
 	if trust == nil || authz.Age(now, confirmed) > g.config.Trust.MaxAge.Duration {
 		return false, authz.TrustUnavailable.String()
+	}
+	if trust.CRLAge(now) > g.config.Trust.CRLMaxAge.Duration {
+		return false, authz.RevocationUnknown.String()
 	}
 	for _, k := range g.keys {
 		if k.keys.Status().Age(now) > k.issuer.MaxKeyAge.Duration {

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,6 +100,10 @@ var (
 	mapVersion = prometheus.NewDesc("asid_authz_map_version", "Version of the interaction map; 0 if there is none.", nil, nil)
 	mapSystems = prometheus.NewDesc("asid_authz_map_systems", "Accredited systems in the interaction map.", nil, nil)
 	trustAge   = prometheus.NewDesc("asid_authz_trust_age_seconds", "Time since the CA bundle of the client certificates was last read.", nil, nil)
+	crlAge     = prometheus.NewDesc("asid_authz_crl_age_seconds", "Time since the CRL of a CA was last known to be the newest: the oldest of those in use.", nil, nil)
+	crlNext    = prometheus.NewDesc("asid_authz_crl_next_update_seconds", "Time until a CA has promised its next CRL (nextUpdate): the nearest, below 0 once it has passed, +Inf without CRLs.", nil, nil)
+	breakGlass = prometheus.NewDesc("asid_authz_break_glass", "Orders of an emergency that are in force: 1 or 0.", []string{"order"}, nil)
+	orderAge   = prometheus.NewDesc("asid_authz_break_glass_age_seconds", "Time since the file with the orders of an emergency was last read; 0 if none is configured.", nil, nil)
 	keysAge    = prometheus.NewDesc("asid_authz_keys_age_seconds", "Time since the issuer's keys were last known to be the newest.", []string{"issuer"}, nil)
 	expiry     = prometheus.NewDesc("asid_authz_server_certificate_expiry_seconds", "Unix time at which the certificate that Envoy verifies expires. Without TLS there is no such series.", nil, nil)
 	panics     = prometheus.NewDesc("asid_authz_panics_total", "Checks that ended in a panic, and were denied (internal-error).", nil, nil)
@@ -104,7 +111,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{mapAge, mapVersion, mapSystems, trustAge, keysAge, expiry, panics} {
+	for _, d := range []*prometheus.Desc{mapAge, mapVersion, mapSystems, trustAge, crlAge, crlNext, breakGlass, orderAge, keysAge, expiry, panics} {
 		to <- d
 	}
 }
@@ -120,8 +127,23 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(mapAge, authz.Age(now, status.Confirmed).Seconds())
 	gauge(mapVersion, float64(status.Version))
 	gauge(mapSystems, float64(status.Systems))
-	_, confirmed := g.trust.Current()
+	trust, confirmed := g.trust.Current()
 	gauge(trustAge, authz.Age(now, confirmed).Seconds())
+	gauge(crlAge, trust.CRLAge(now).Seconds())
+	if next := trust.NextCRL(); next.IsZero() {
+		gauge(crlNext, math.Inf(1))
+	} else {
+		gauge(crlNext, next.Sub(now).Seconds())
+	}
+	_, inForce := g.breakGlassAt(now)
+	for _, order := range []string{authz.BreakGlassDeny, authz.BreakGlassMaxStaleness} {
+		value := 0.0
+		if slices.Contains(strings.Split(inForce, ","), order) {
+			value = 1
+		}
+		gauge(breakGlass, value, order)
+	}
+	gauge(orderAge, g.breakGlassAge(now).Seconds())
 	for _, k := range g.keys {
 		gauge(keysAge, k.keys.Status().Age(now).Seconds(), k.issuer.Issuer)
 	}

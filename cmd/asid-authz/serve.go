@@ -33,7 +33,7 @@ func newServeCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if checkOnly {
-				return checkConfig(file, command.OutOrStdout())
+				return checkConfig(file, command.OutOrStdout(), command.ErrOrStderr())
 			}
 			return serve(command.Context(), file, command.OutOrStdout(), command.ErrOrStderr())
 		},
@@ -45,7 +45,7 @@ func newServeCommand() *cobra.Command {
 }
 
 // checkConfig does everything that serve does before it listens.
-func checkConfig(file string, stdout io.Writer) error {
+func checkConfig(file string, stdout, stderr io.Writer) error {
 	c, err := loadConfig(file)
 	if err != nil {
 		return err
@@ -57,6 +57,7 @@ func checkConfig(file string, stdout io.Writer) error {
 	if err := readAll((&serverIdentity{}).files(c)); err != nil {
 		return err
 	}
+	(&announcements{}).announce(g, time.Now(), newLog(stderr))
 	status := g.interactions.Status()
 	fmt.Fprintf(stdout, "%s is good: profile %s, %d systems, %d issuers\n", file, g.authorizer.Profile.Name, status.Systems, len(g.keys))
 	return nil
@@ -323,8 +324,11 @@ func (s *service) watchHealth(ctx context.Context) {
 	tick := time.NewTicker(pollEvery / 4)
 	defer tick.Stop()
 	was := ""
+	var said announcements
 	for {
-		is, why := s.generation.Load().fresh(time.Now())
+		g, now := s.generation.Load(), time.Now()
+		said.announce(g, now, s.log)
+		is, why := g.fresh(now)
 		status := healthv1.HealthCheckResponse_NOT_SERVING
 		if is {
 			status = healthv1.HealthCheckResponse_SERVING

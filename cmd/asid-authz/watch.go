@@ -35,7 +35,7 @@ type watchedFile struct {
 }
 
 // watchedKinds are what watched files can hold.
-var watchedKinds = []string{"configuration", "profile", "map", "client ca", "keys", "issuer ca", "server certificate", "server key", "envoy ca"}
+var watchedKinds = []string{"configuration", "profile", "map", "break-glass", "client ca", "crl", "keys", "issuer ca", "server certificate", "server key", "envoy ca"}
 
 // A watcher polls files: once a second it looks at each one's metadata, and reads it if
 // that changed, or if it was not read for a while. A rename, the symlink swap of a
