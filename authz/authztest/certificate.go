@@ -60,6 +60,28 @@ func newCA(commonName string, parent *CA, notBefore, notAfter time.Time) *CA {
 	return &CA{Certificate: must(x509.ParseCertificate(der)), Key: key}
 }
 
+// CrossSign returns other, vouched for by ca as well.
+func (ca *CA) CrossSign(other *CA) (*CA, error) {
+	template := *other.Certificate
+	template.SerialNumber = serialNumber()
+	template.AuthorityKeyId = nil
+	der, err := x509.CreateCertificate(rand.Reader, &template, ca.Certificate, other.Key.Public(), ca.Key)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := x509.ParseCertificate(der)
+	return &CA{Certificate: certificate, Key: other.Key}, err
+}
+
+// CAWithout returns, in PEM, another certificate of the same CA and key, which does not
+// let it use the key for that.
+func (ca *CA) CAWithout(usage x509.KeyUsage) ([]byte, error) {
+	template := *ca.Certificate
+	template.KeyUsage &^= usage
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, ca.Key.Public(), ca.Key)
+	return certificatePEM(der), err
+}
+
 // PEM returns the CA's own certificate.
 func (ca *CA) PEM() []byte { return certificatePEM(ca.Certificate.Raw) }
 
