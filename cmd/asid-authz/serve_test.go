@@ -29,6 +29,8 @@ type deployment struct {
 	dir     string
 	files   map[string]string
 	message *authv3.CheckRequest // that is allowed
+	minted  *authztest.Minted
+	client  *authztest.Certificate // of message
 
 	stop           context.CancelFunc
 	exited         chan int
@@ -66,8 +68,9 @@ func newDeployment(t *testing.T) *deployment {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	d := &deployment{t: t, dir: dir, files: map[string]string{}, exited: make(chan int, 1), stdout: &lines{}, stderr: &lines{}}
+	d := &deployment{t: t, dir: dir, files: map[string]string{}, minted: minted, exited: make(chan int, 1), stdout: &lines{}, stderr: &lines{}}
 	r, certificate := authztest.AllowedRead(t, corpus, minted, &config.Profile)
+	d.client = certificate
 	d.message = authztest.CheckRequest(r, certificate)
 	d.write("client.pem", string(certificate.PEM()))
 	for _, h := range r.Headers {

@@ -24,6 +24,7 @@ type Record struct {
 	Interaction       string `json:"interaction"`
 	MapVersion        uint64 `json:"map_version"`
 	CertificateSHA256 string `json:"certificate_sha256"`
+	BreakGlass        string `json:"break_glass"`
 	RequestID         string `json:"request_id"`
 }
 

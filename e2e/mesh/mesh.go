@@ -19,6 +19,7 @@ import (
 type Options struct {
 	Unix       bool            // a Unix socket between Envoy and asid-authz instead
 	ClientCAs  []*authztest.CA // that are trusted beside the world's
+	CRLs       bool            // those of the world, also if it says nothing of them
 	DrainDelay time.Duration   // of asid-authz
 }
 
@@ -105,6 +106,12 @@ func (m *Mesh) writeWorld() error {
 	files := m.identities.files()
 	files["map.yaml"] = []byte(text)
 	files["client-ca.pem"] = cas
+	files["break-glass.yaml"] = []byte("{}\n")
+	if m.hasCRLs() {
+		if files["crls.pem"], err = m.World.CRLs(1); err != nil {
+			return err
+		}
+	}
 	if m.World.ProfileText != "" {
 		files["profile.yaml"] = []byte(m.World.ProfileText)
 	}
@@ -150,6 +157,10 @@ func (m *Mesh) settings(a *Authz) node {
 			"keys": node{"file": "jwks-" + i.Name + ".json"},
 		})
 	}
+	trust := node{"client_ca": "client-ca.pem"}
+	if m.hasCRLs() {
+		trust["crl"] = []string{"crls.pem"}
+	}
 	return node{
 		"listen":    listen,
 		"admin":     node{"address": a.Admin},
@@ -157,8 +168,8 @@ func (m *Mesh) settings(a *Authz) node {
 		"receivers": receivers,
 		"binding":   binding,
 		"issuers":   issuers,
-		"map":       node{"source": "file", "file": "map.yaml"},
-		"trust":     node{"client_ca": "client-ca.pem"},
+		"map":       node{"source": "file", "file": "map.yaml", "break_glass": "break-glass.yaml"},
+		"trust":     trust,
 		"audit":     node{"output": "file", "file": "audit.jsonl"},
 		"limits":    node{"drain_delay": m.options.DrainDelay.String()},
 	}
@@ -166,6 +177,22 @@ func (m *Mesh) settings(a *Authz) node {
 
 // SetMap replaces the map file, as a publisher does.
 func (m *Mesh) SetMap(text string) error { return replaceFile(m.Path("map.yaml"), []byte(text)) }
+
+// SetCRLs replaces the file of CRLs by one of that number, with more certificates revoked.
+func (m *Mesh) SetCRLs(number int64, revoked ...*authztest.Certificate) error {
+	text, err := m.World.CRLs(number, revoked...)
+	if err != nil {
+		return err
+	}
+	return replaceFile(m.Path("crls.pem"), text)
+}
+
+// SetBreakGlass replaces the file with the orders of an emergency. It begins without any.
+func (m *Mesh) SetBreakGlass(text string) error {
+	return replaceFile(m.Path("break-glass.yaml"), []byte(text))
+}
+
+func (m *Mesh) hasCRLs() bool { return m.World.World.CRLs || m.options.CRLs }
 
 // Record waits for the audit record of that decision.
 func (m *Mesh) Record(decisionID string) (Record, error) { return m.audit.find(decisionID) }
