@@ -104,12 +104,12 @@ func (b *BreakGlass) deniesCertificate(sum [32]byte) bool {
 	return denied
 }
 
-// lengthens reports whether the longer bound holds at now. A clock that is set back
-// makes the emergency no longer: its end is also counted from when it was ordered.
+// lengthens reports whether the longer bound holds at now. Its end is counted from when
+// it was ordered, by both clocks: a wall clock that is set back makes no emergency longer.
 // And it holds only as long as the order itself is not older than a map may be:
 // a newer one that cannot be read may have ended it. A denial holds without end.
 func (b *BreakGlass) lengthens(now, confirmed time.Time, configured time.Duration) bool {
-	return b.orders.MaxStaleness > configured && now.Before(b.orders.Until) &&
+	return b.orders.MaxStaleness > configured &&
 		Age(now, b.given) < b.orders.Until.Sub(b.given) && Age(now, confirmed) <= configured
 }
 
