@@ -59,6 +59,7 @@ func TestGoodConfig(t *testing.T) {
 	}{
 		{"map.max_staleness", c.Map.MaxStaleness.Duration, time.Hour},
 		{"trust.max_age", c.Trust.MaxAge.Duration, time.Hour},
+		{"trust.crl_max_age", c.Trust.CRLMaxAge.Duration, 24 * time.Hour},
 		{"limits.drain_delay", c.Limits.DrainDelay.Duration, 5 * time.Second},
 		{"limits.drain_timeout", c.Limits.DrainTimeout.Duration, 10 * time.Second},
 		{"limits.max_connection_age", c.Limits.MaxConnectionAge.Duration, 10 * time.Minute},
