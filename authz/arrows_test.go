@@ -135,8 +135,8 @@ func TestEdgeKnowsNoLogAndNoMetrics(t *testing.T) {
 // pure is all that the rules may import: no clock but the time that a request brings,
 // no goroutine, no log, no file, no network.
 var pure = []string{
-	"bytes", "context", "crypto/sha256", "crypto/x509", "encoding/asn1", "encoding/hex", "encoding/pem", "errors",
-	"fmt", "iter", "maps", "slices", "strconv", "strings", "sync", "sync/atomic", "time", "unicode/utf8",
+	"bytes", "cmp", "context", "crypto/sha256", "crypto/x509", "encoding/asn1", "encoding/binary", "encoding/hex", "encoding/pem", "errors",
+	"fmt", "iter", "maps", "math/bits", "slices", "strconv", "strings", "sync", "sync/atomic", "time", "unicode/utf8",
 }
 
 func TestRulesArePure(t *testing.T) {

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -128,7 +129,7 @@ func (c *check) claimRule(r *ClaimRule) bool {
 			return c.object(claimFault(ClaimMalformed, r.Claim, claim.Text))
 		}
 	}
-	if len(r.OneOf) > 0 && !contains(r.OneOf, claim.Text) {
+	if len(r.OneOf) > 0 && !slices.Contains(r.OneOf, claim.Text) {
 		f := claimFault(ClaimMalformed, r.Claim, claim.Text)
 		f.OtherValue = r.OneOf[0] // what it should be: the profile's word, no secret
 		return c.object(f)
@@ -164,7 +165,7 @@ func allScopesKnown(scopes string, known []string) bool {
 	for more := true; more; {
 		var scope string
 		scope, scopes, more = strings.Cut(scopes, " ")
-		if !contains(known, scope) { // "" is none of them: no blank too many passes
+		if !slices.Contains(known, scope) { // "" is none of them: no blank too many passes
 			return false
 		}
 	}
@@ -193,7 +194,7 @@ func (c *check) tied() bool {
 	}
 	if present {
 		claimed, ok := parseASID(asid)
-		if !ok || claimed != c.system.ASID {
+		if !ok || claimed != c.system.asid {
 			f := claimFault(ClaimMismatch, t.ASID.Claim, c.claims.find(t.ASID.Claim).Text)
 			f.Other, f.OtherValue = c.claimant(), c.value[useSender]
 			return c.object(f)
@@ -210,7 +211,7 @@ func (c *check) tied() bool {
 	if !ok {
 		return false
 	}
-	if client != "" && contains(c.system.TokenClients, client) {
+	if client != "" && c.system.tokenClients.has(client) {
 		tied = true
 	}
 	if !tied {
@@ -242,7 +243,7 @@ func (c *check) organisation() bool {
 	if !ok {
 		return false
 	}
-	if present && code != c.system.ODSCode {
+	if present && code != c.system.ods {
 		mismatch := claimFault(ClaimMismatch, f.Claim, c.claims.find(f.Claim).Text)
 		mismatch.Other = FieldSystem
 		return c.object(mismatch)

@@ -79,8 +79,7 @@ func (a *Authorizer) ExplainFacts(now time.Time, facts Facts) []Step {
 		given |= needing(stepSenderHeader)
 		if a.Binding.Mode == Registered {
 			run |= needing(stepASID)
-		} else if c.m, _, _ = a.Map.Current(); c.m != nil && c.m.system(asid) != nil {
-			c.system = c.m.system(asid)
+		} else if c.m, _, _ = a.Map.Current(); c.m != nil && c.m.find(asid, &c.system) {
 			given |= needing(stepASID)
 		}
 	}
@@ -106,7 +105,7 @@ func (a *Authorizer) ExplainFacts(now time.Time, facts Facts) []Step {
 		case run&(1<<i) == 0 && given&(1<<i) != 0:
 			report[i].Outcome = Recorded
 		case run&(1<<i) == 0 || !met:
-		case (i == stepState || i == stepPermission) && c.system == nil: // bound then, gone today
+		case (i == stepState || i == stepPermission) && c.system.asid.IsZero(): // bound then, gone today
 		case s.run(c):
 			c.passed |= 1 << i
 			report[i].Outcome = Passed

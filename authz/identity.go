@@ -68,7 +68,7 @@ func (c *check) known() bool {
 		asid = carried
 		c.facts.ClaimedASID = asid
 	}
-	if c.system = c.m.system(asid); c.system == nil {
+	if !c.m.find(asid, &c.system) {
 		return c.object(Fault{Reason: ASIDUnknown, Field: c.claimant(), Value: c.value[useSender]})
 	}
 	return true
@@ -87,17 +87,17 @@ func (c *check) claimant() Field {
 // are listed must hold: a name alone is anybody's who finds a CA to certify it, a
 // fingerprint alone outlives the registration of the name.
 func (c *check) bound() bool {
-	s, cert := c.system, c.r.Certificate
+	s, cert := &c.system, c.r.Certificate
 	not := func(field Field) bool {
 		return c.object(Fault{Reason: CertificateNotOfASID, Field: field, Other: c.claimant(), OtherValue: c.value[useSender]})
 	}
-	if c.a.Binding.Mode == Registered && len(s.Fingerprints) == 0 && len(s.FQDNs) == 0 {
+	if c.a.Binding.Mode == Registered && s.fingerprints == "" && s.fqdns == "" {
 		return not(FieldCertificate)
 	}
-	if len(s.Fingerprints) > 0 && !hasFingerprint(s.Fingerprints, &cert.sha256) {
+	if s.fingerprints != "" && !s.fingerprints.has(&cert.sha256) {
 		return not(FieldFingerprint)
 	}
-	if len(s.FQDNs) > 0 {
+	if s.fqdns != "" {
 		var names []string
 		switch c.a.Binding.Name {
 		case PlaceCN:
@@ -105,30 +105,12 @@ func (c *check) bound() bool {
 		case PlaceDNSSAN:
 			names = cert.dnsNames
 		}
-		if len(names) != 1 || names[0] == "" || !contains(s.FQDNs, names[0]) {
+		if len(names) != 1 || names[0] == "" || !s.fqdns.has(names[0]) {
 			return not(FieldName)
 		}
 	}
-	c.facts.ASID, c.facts.ClaimedASID, c.facts.ODSCode = s.ASID, ASID{}, s.ODSCode
+	c.facts.ASID, c.facts.ClaimedASID, c.facts.ODSCode = s.asid, ASID{}, s.ods
 	return true
-}
-
-func hasFingerprint(all [][32]byte, want *[32]byte) bool {
-	for i := range all {
-		if all[i] == *want {
-			return true
-		}
-	}
-	return false
-}
-
-func contains(all []string, want string) bool {
-	for _, s := range all {
-		if s == want {
-			return true
-		}
-	}
-	return false
 }
 
 // asid returns the one ASID that the certificate carries in that place.

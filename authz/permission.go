@@ -50,10 +50,10 @@ func (c *check) interaction() bool {
 
 // active comes after the binding: nobody may find out about the state of others.
 func (c *check) active() bool {
-	if c.breakGlass.deniesASID(c.system.ASID) {
+	if c.breakGlass.deniesASID(c.system.asid) {
 		return c.object(Fault{Reason: SystemSuspended, Field: FieldBreakGlass})
 	}
-	if c.system.State != Active {
+	if c.system.state != Active {
 		return c.object(Fault{Reason: SystemSuspended, Field: FieldSystem})
 	}
 	return true
@@ -62,15 +62,15 @@ func (c *check) active() bool {
 func (c *check) granted() bool {
 	e := c.endpoint
 	if len(e.Choice) > 0 {
-		if c.m.grants(c.system, c.chosen) {
+		if c.m.grants(&c.system, c.chosen) {
 			return true
 		}
 	} else {
-		if c.m.grants(c.system, e.Interaction) {
+		if c.m.grants(&c.system, e.Interaction) {
 			return true
 		}
 		for _, alias := range e.Aliases {
-			if c.m.grants(c.system, alias) {
+			if c.m.grants(&c.system, alias) {
 				return true
 			}
 		}

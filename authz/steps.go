@@ -28,7 +28,7 @@ type check struct {
 	sender     ASID
 	credential string
 	m          *InteractionMap
-	system     *system
+	system     system
 	endpoint   *Endpoint
 	chosen     InteractionID // what the interaction header says
 	claims     *Claims

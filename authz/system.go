@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // An AccreditedSystem is one entry of the interaction map.
@@ -75,35 +76,35 @@ func (s *AccreditedSystem) Validate() error {
 			object("%s is at most %d characters without control characters, not %s", text.name, maxText, Excerpt(text.value))
 		}
 	}
-	seen := map[string]bool{}
-	for _, fqdn := range s.FQDNs {
-		switch name := comparableName(fqdn); {
-		case name == "" || len(fqdn) > maxText:
+	// Each is compared with those before it, of which there is nearly always one or
+	// none; the bound keeps that from taking long.
+	fqdns, clients, fingerprints := bounded(s.FQDNs), bounded(s.TokenClients), bounded(s.Fingerprints)
+	for i, fqdn := range fqdns {
+		switch {
+		case comparableName(fqdn) == "" || len(fqdn) > maxText:
 			object("fqdn %s can match no certificate: a name is ASCII, without wildcard, blank or trailing dot", Excerpt(fqdn))
-		case seen[name]:
+		case slices.ContainsFunc(fqdns[:i], func(before string) bool { return strings.EqualFold(before, fqdn) }):
 			object("fqdn %s stands twice", Excerpt(fqdn))
-		default:
-			seen[name] = true
 		}
 	}
-	for i, client := range s.TokenClients {
+	for i, client := range clients {
 		if !isVisible(client) {
 			object("token client is 1 to %d visible ASCII characters, not %s", maxText, Excerpt(client))
 		}
-		if slices.Contains(s.TokenClients[:i], client) {
+		if slices.Contains(clients[:i], client) {
 			object("token client %s stands twice", Excerpt(client))
 		}
 	}
-	for i, fingerprint := range s.Fingerprints {
-		if slices.Contains(s.Fingerprints[:i], fingerprint) {
-			object("certificate %x stands twice", fingerprint)
+	for i := range fingerprints {
+		if slices.Contains(fingerprints[:i], fingerprints[i]) {
+			object("certificate %x stands twice", fingerprints[i])
 		}
 	}
 	if len(s.FQDNs) > maxBindings || len(s.Fingerprints) > maxBindings || len(s.TokenClients) > maxBindings {
 		object("more than %d fqdns, certificates or token clients", maxBindings)
 	}
 	if len(s.Interactions) > MaxInteractions {
-		object("more than %d interactions", MaxInteractions)
+		all = append(all, errTooManyInteractions)
 	}
 	for _, id := range s.Interactions {
 		if id.IsZero() {
@@ -112,6 +113,10 @@ func (s *AccreditedSystem) Validate() error {
 	}
 	return errors.Join(all...)
 }
+
+var errTooManyInteractions = fmt.Errorf("more than %d interactions", MaxInteractions)
+
+func bounded[T any](all []T) []T { return all[:min(len(all), maxBindings)] }
 
 // isVisible reports whether s is 1 to maxText visible ASCII characters.
 func isVisible(s string) bool {

@@ -1,0 +1,134 @@
+package authz
+
+import (
+	"encoding/binary"
+	"iter"
+	"maps"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// A dictionary numbers InteractionIDs in the order in which they were first seen, so a
+// hundred thousand systems with fifty interactions each share a few hundred strings. It
+// only grows, so the sets of an older map stay valid under a newer one's.
+type dictionary struct {
+	number map[InteractionID]int
+	id     []InteractionID // by number
+
+	// The order of the ids, so that whoever lists a set need not compare strings.
+	inOrder []int // numbers
+	place   []int // by number, in inOrder
+}
+
+// clone returns a dictionary that can be added to; that of nil is empty.
+func (d *dictionary) clone() *dictionary {
+	if d == nil {
+		return &dictionary{number: map[InteractionID]int{}}
+	}
+	return &dictionary{number: maps.Clone(d.number), id: slices.Clone(d.id)}
+}
+
+// add gives the next number to an id that has none. The id is often a part of a whole
+// file, which must not stay in memory for it.
+func (d *dictionary) add(id InteractionID) int {
+	n := len(d.id)
+	id.s = strings.Clone(id.s)
+	d.id = append(d.id, id)
+	d.number[id] = n
+	return n
+}
+
+// sort makes what inIDs needs, after the last add.
+func (d *dictionary) sort() {
+	d.inOrder = make([]int, len(d.id))
+	for n := range d.inOrder {
+		d.inOrder[n] = n
+	}
+	slices.SortFunc(d.inOrder, func(a, b int) int { return strings.Compare(d.id[a].s, d.id[b].s) })
+	d.place = make([]int, len(d.id))
+	for i, n := range d.inOrder {
+		d.place[n] = i
+	}
+}
+
+// list returns the ids of s in order, nil if there are none.
+func (d *dictionary) list(s numberSet) []InteractionID {
+	if s == "" {
+		return nil
+	}
+	var few [128]int
+	places := few[:0]
+	for n := range s.all() {
+		places = append(places, d.place[n])
+	}
+	slices.Sort(places)
+	ids := make([]InteractionID, len(places))
+	for i, place := range places {
+		ids[i] = d.id[d.inOrder[place]]
+	}
+	return ids
+}
+
+// A numberSet is a set of numbers, packed: a bitset in bytes without those that are
+// zero, behind a field with a bit for each byte that says whether it is there. Whether a
+// number is in it is known after counting bits, of which there is one for eight numbers.
+type numberSet string
+
+// appendNumberSet appends the set of the bits that are set.
+func appendNumberSet(to []byte, set []uint64) []byte {
+	for len(set) > 0 && set[len(set)-1] == 0 {
+		set = set[:len(set)-1]
+	}
+	if len(set) == 0 {
+		return to
+	}
+	to = binary.AppendUvarint(to, uint64(len(set)))
+	mask := len(to)
+	to = append(to, make([]byte, len(set))...)
+	for i, word := range set {
+		for k := range 8 {
+			if b := byte(word >> (8 * k)); b != 0 {
+				to[mask+i] |= 1 << k
+				to = append(to, b)
+			}
+		}
+	}
+	return to
+}
+
+func (s numberSet) has(n int) bool {
+	if s == "" {
+		return false
+	}
+	mask, there := nextField(string(s))
+	word, bit := n>>6, n>>3&7
+	if word >= len(mask) || mask[word]>>bit&1 == 0 {
+		return false
+	}
+	before := bits.OnesCount8(mask[word] & (1<<bit - 1))
+	for i := range word {
+		before += bits.OnesCount8(mask[i])
+	}
+	return there[before]>>(n&7)&1 != 0
+}
+
+// all yields the numbers, ascending.
+func (s numberSet) all() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if s == "" {
+			return
+		}
+		mask, there := nextField(string(s))
+		for i := range len(mask) {
+			for m := mask[i]; m != 0; m &= m - 1 {
+				for b := there[0]; b != 0; b &= b - 1 {
+					if !yield(i<<6 | bits.TrailingZeros8(m)<<3 | bits.TrailingZeros8(b)) {
+						return
+					}
+				}
+				there = there[1:]
+			}
+		}
+	}
+}
