@@ -101,7 +101,7 @@ func (s numberSet) has(n int) bool {
 	if s == "" {
 		return false
 	}
-	mask, there := nextField(string(s))
+	mask, there := nextText(string(s))
 	word, bit := n>>6, n>>3&7
 	if word >= len(mask) || mask[word]>>bit&1 == 0 {
 		return false
@@ -119,7 +119,7 @@ func (s numberSet) all() iter.Seq[int] {
 		if s == "" {
 			return
 		}
-		mask, there := nextField(string(s))
+		mask, there := nextText(string(s))
 		for i := range len(mask) {
 			for m := mask[i]; m != 0; m &= m - 1 {
 				for b := there[0]; b != 0; b &= b - 1 {

@@ -55,10 +55,10 @@ func (m *InteractionMap) System(a ASID) (AccreditedSystem, bool) {
 func (m *InteractionMap) Systems() iter.Seq[AccreditedSystem] {
 	return func(yield func(AccreditedSystem) bool) {
 		all := m.root.appendTo(make([]placed, 0, m.systems))
-		slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.asid.plusOne, b.asid.plusOne) })
+		slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.hash.asid().plusOne, b.hash.asid().plusOne) })
 		for i := range all {
 			var s system
-			s.unpack(all[i].asid, all[i].record)
+			s.unpack(all[i].hash.asid(), all[i].record)
 			if !yield(s.copy(m.ids)) {
 				return
 			}

@@ -25,7 +25,7 @@ type MapBuilder struct {
 	// Used again by each system.
 	numbers []int
 	bits    []uint64
-	packed  []byte
+	packer  packer
 }
 
 // Change returns a builder that holds what m holds. The map that it builds shares with m
@@ -122,7 +122,7 @@ func (b *MapBuilder) Build(version uint64) (*InteractionMap, error) {
 	}
 	changes := make([]placed, 0, len(b.changes))
 	for a, record := range b.changes {
-		changes = append(changes, placed{a.spread(), a, record})
+		changes = append(changes, placed{a.hash(), record})
 	}
 	slices.SortFunc(changes, func(a, b placed) int { return cmp.Compare(a.hash, b.hash) })
 	m := &InteractionMap{version: version, systems: b.systems, root: b.from.root.with(changes, 0), ids: b.ids}
@@ -201,10 +201,10 @@ func (b *MapBuilder) take(s *AccreditedSystem, numbers []int) {
 		}
 		b.bits[n>>6] |= 1 << (n & 63)
 	}
-	b.packed = appendRecord(b.packed[:0], s, b.bits)
+	record := b.packer.record(s, b.bits)
 	clear(b.bits)
 	if !b.holds(s.ASID) {
 		b.systems++
 	}
-	b.change(s.ASID, string(b.packed))
+	b.change(s.ASID, record)
 }

@@ -1,73 +1,80 @@
 package authz
 
-import (
-	"encoding/binary"
-	"slices"
-)
+import "encoding/binary"
 
-// A record is an AccreditedSystem packed into one string: the state, and a field for
-// everything else. A field is its length, in base 128, and that many bytes; what has
-// several values is a field of fields. Whoever reads a value gets a part of the record.
+// A record is an AccreditedSystem packed into one string: the state, the lengths of the
+// values, and the values, so that one look at its beginning takes it apart. A value that
+// is a list of texts holds each behind its own length. Lengths are in base 128. Whoever
+// reads a value gets a part of the record, which is not copied.
 //
-// A record never leaves the process and is made by appendRecord alone, so whatever reads
+// A record never leaves the process and is made by a packer alone, so whatever reads
 // one need not doubt it.
 
-// appendRecord packs s, whose ASID is kept elsewhere and whose set is given as bits.
-func appendRecord(to []byte, s *AccreditedSystem, set []uint64) []byte {
-	to = append(to, byte(s.State))
-	to = appendField(to, s.ODSCode)
-	to = nest(to, func(to []byte) []byte { return appendNumberSet(to, set) })
-	to = nest(to, func(to []byte) []byte {
-		for _, fqdn := range s.FQDNs {
-			to = appendField(to, comparableName(fqdn))
-		}
-		return to
-	})
-	to = nest(to, func(to []byte) []byte {
-		for i := range s.Fingerprints {
-			to = append(to, s.Fingerprints[i][:]...)
-		}
-		return to
-	})
-	to = nest(to, func(to []byte) []byte {
-		for _, client := range s.TokenClients {
-			to = appendField(to, client)
-		}
-		return to
-	})
-	to = appendField(to, s.Name)
-	return appendField(to, s.PartyKey)
+// record packs s, whose ASID is kept elsewhere and whose set is given as bits.
+func (p *packer) record(s *AccreditedSystem, set []uint64) string {
+	p.lengths, p.values, p.start = append(p.lengths[:0], byte(s.State)), p.values[:0], 0
+	p.values = append(p.values, s.ODSCode...)
+	p.end()
+	p.values = appendNumberSet(p.values, set)
+	p.end()
+	for _, fqdn := range s.FQDNs {
+		p.values = appendText(p.values, comparableName(fqdn))
+	}
+	p.end()
+	for i := range s.Fingerprints {
+		p.values = append(p.values, s.Fingerprints[i][:]...)
+	}
+	p.end()
+	for _, client := range s.TokenClients {
+		p.values = appendText(p.values, client)
+	}
+	p.end()
+	p.values = append(p.values, s.Name...)
+	p.end()
+	p.values = append(p.values, s.PartyKey...) // to the end
+	p.lengths = append(p.lengths, p.values...)
+	return string(p.lengths)
 }
 
-func appendField(to []byte, value string) []byte {
-	to = binary.AppendUvarint(to, uint64(len(value)))
-	return append(to, value...)
+// A packer makes records.
+type packer struct {
+	lengths, values []byte
+	start           int // of the value, in values
 }
 
-// nest appends a field of what inner appends, whose length is known only then.
-func nest(to []byte, inner func([]byte) []byte) []byte {
-	start := len(to)
-	to = inner(to)
-	var length [binary.MaxVarintLen64]byte
-	n := binary.PutUvarint(length[:], uint64(len(to)-start))
-	return slices.Insert(to, start, length[:n]...)
+// end ends a value.
+func (p *packer) end() {
+	p.lengths = binary.AppendUvarint(p.lengths, uint64(len(p.values)-p.start))
+	p.start = len(p.values)
 }
 
-// nextField cuts the first field off.
-func nextField(s string) (field, rest string) {
-	n, start := int(s[0]), 1
-	if n >= 0x80 {
-		n &= 0x7f
-		for shift := 7; ; shift += 7 {
-			b := s[start]
-			start++
-			n |= int(b&0x7f) << shift
-			if b < 0x80 {
-				break
-			}
+func appendText(to []byte, text string) []byte {
+	to = binary.AppendUvarint(to, uint64(len(text)))
+	return append(to, text...)
+}
+
+// nextLength cuts the first length off. The short ones are nearly all.
+func nextLength(s string) (n int, rest string) {
+	if s[0] < 0x80 {
+		return int(s[0]), s[1:]
+	}
+	return longLength(s)
+}
+
+func longLength(s string) (n int, rest string) {
+	for i := range len(s) {
+		n |= int(s[i]&0x7f) << (7 * i)
+		if s[i] < 0x80 {
+			return n, s[i+1:]
 		}
 	}
-	return s[start : start+n], s[start+n:]
+	return n, ""
+}
+
+// nextText cuts the first text off.
+func nextText(s string) (text, rest string) {
+	n, rest := nextLength(s)
+	return rest[:n], rest[n:]
 }
 
 // A system is an AccreditedSystem as the steps need it: a record, taken apart but not
@@ -80,28 +87,32 @@ type system struct {
 	fqdns        texts // as comparableName makes them
 	fingerprints digests
 	tokenClients texts
-	forPeople    string // name and party key: no step reads them
+	name         string
+	partyKey     string
 }
 
 func (s *system) unpack(a ASID, record string) {
 	s.asid, s.state = a, State(record[0])
-	var interactions, fqdns, fingerprints, clients string
-	s.ods, record = nextField(record[1:])
-	interactions, record = nextField(record)
-	fqdns, record = nextField(record)
-	fingerprints, record = nextField(record)
-	clients, s.forPeople = nextField(record)
-	s.interactions, s.fqdns, s.fingerprints, s.tokenClients = numberSet(interactions), texts(fqdns), digests(fingerprints), texts(clients)
+	ods, rest := nextLength(record[1:])
+	interactions, rest := nextLength(rest)
+	fqdns, rest := nextLength(rest)
+	fingerprints, rest := nextLength(rest)
+	tokenClients, rest := nextLength(rest)
+	name, rest := nextLength(rest)
+	s.ods, rest = rest[:ods], rest[ods:]
+	s.interactions, rest = numberSet(rest[:interactions]), rest[interactions:]
+	s.fqdns, rest = texts(rest[:fqdns]), rest[fqdns:]
+	s.fingerprints, rest = digests(rest[:fingerprints]), rest[fingerprints:]
+	s.tokenClients, rest = texts(rest[:tokenClients]), rest[tokenClients:]
+	s.name, s.partyKey = rest[:name], rest[name:]
 }
 
 func (s *system) copy(ids *dictionary) AccreditedSystem {
-	name, rest := nextField(s.forPeople)
-	partyKey, _ := nextField(rest)
 	return AccreditedSystem{
 		ASID:         s.asid,
-		Name:         name,
+		Name:         s.name,
 		ODSCode:      s.ods,
-		PartyKey:     partyKey,
+		PartyKey:     s.partyKey,
 		FQDNs:        s.fqdns.list(),
 		Fingerprints: s.fingerprints.list(),
 		TokenClients: s.tokenClients.list(),
@@ -110,13 +121,13 @@ func (s *system) copy(ids *dictionary) AccreditedSystem {
 	}
 }
 
-// texts are fields, one after the other.
+// texts are texts, one after the other.
 type texts string
 
 func (t texts) has(want string) bool {
 	for rest := string(t); rest != ""; {
 		var text string
-		if text, rest = nextField(rest); text == want {
+		if text, rest = nextText(rest); text == want {
 			return true
 		}
 	}
@@ -126,7 +137,7 @@ func (t texts) has(want string) bool {
 func (t texts) list() (all []string) {
 	for rest := string(t); rest != ""; {
 		var text string
-		text, rest = nextField(rest)
+		text, rest = nextText(rest)
 		all = append(all, text)
 	}
 	return all

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"strings"
 )
 
@@ -16,6 +17,7 @@ import (
 type node struct {
 	inner *[fanOut]node // nil: a leaf
 	leaf  leaf
+	count int // of the records in the leaf; 0 if the node is inner
 }
 
 const (
@@ -25,34 +27,43 @@ const (
 	maxLeaf = 32
 )
 
-// spread returns the hash of a: multiplications by odd numbers and a shift that is
-// folded in, each of which can be undone. ASIDs are handed out in order, and the top
-// bits decide first.
-func (a ASID) spread() uint64 {
-	const odd = 0x9E3779B97F4A7C15
+// A hash stands for an ASID, and is as good as it: every step from one to the other can
+// be undone. ASIDs are handed out in order, and the top bits of their hashes decide first.
+type hash uint64
+
+const (
+	odd     = 0x9E3779B97F4A7C15
+	inverse = 0xF1DE83E19937733D // odd * inverse is 1, in 64 bits
+)
+
+func (a ASID) hash() hash {
 	h := a.plusOne * odd
 	h ^= h >> 32
-	return h * odd
+	return hash(h * odd)
 }
 
-// slotOf returns where in an inner node of that level a hash belongs.
-func slotOf(hash uint64, level int) int { return int(hash << (level * fanBits) >> (64 - fanBits)) }
+func (h hash) asid() ASID {
+	a := uint64(h) * inverse
+	a ^= a >> 32
+	return ASID{a * inverse}
+}
+
+// slot returns where in an inner node of that level h belongs.
+func (h hash) slot(level int) int { return int(h << (level * fanBits) >> (64 - fanBits)) }
 
 // find returns the record of a, "" if there is none.
 func (n *node) find(a ASID) string {
-	if n.inner != nil {
-		for h := a.spread(); n.inner != nil; h <<= fanBits {
-			n = &n.inner[h>>(64-fanBits)]
-		}
+	h := a.hash()
+	rest := h
+	for ; n.inner != nil; rest <<= fanBits {
+		n = &n.inner[rest>>(64-fanBits)]
 	}
-	return n.leaf.find(a)
+	return n.leaf.find(n.count, h, rest)
 }
 
-// placed is a record with the place in the trie where it belongs. Lists of them are
-// sorted by hash.
+// placed is a record and where in the trie it belongs. Lists of them are in that order.
 type placed struct {
-	hash   uint64
-	asid   ASID
+	hash   hash
 	record string
 }
 
@@ -63,26 +74,23 @@ func (n node) with(changes []placed, level int) node {
 	case len(changes) == 0:
 		return n
 	case n.inner == nil:
-		return newNode(merge(n.leaf.appendTo(nil), changes), level)
+		return newNode(merge(n.appendTo(nil), changes), level)
 	}
 	inner := *n.inner
 	split(changes, level, func(slot int, part []placed) { inner[slot] = inner[slot].with(part, level+1) })
+	n = node{inner: &inner}
 	below := 0
 	for i := range inner {
-		if inner[i].inner != nil {
-			return node{inner: &inner}
+		if below += inner[i].count; inner[i].inner != nil || below > maxLeaf {
+			return n
 		}
-		below += inner[i].leaf.len()
 	}
-	if below > maxLeaf {
-		return node{inner: &inner}
-	}
-	return newNode(node{inner: &inner}.appendTo(nil), level)
+	return newNode(n.appendTo(nil), level)
 }
 
 func newNode(all []placed, level int) node {
 	if len(all) <= maxLeaf {
-		return node{leaf: newLeaf(all)}
+		return node{leaf: newLeaf(all), count: len(all)}
 	}
 	var inner [fanOut]node
 	split(all, level, func(slot int, part []placed) { inner[slot] = newNode(part, level+1) })
@@ -93,8 +101,8 @@ func newNode(all []placed, level int) node {
 // that level, unless it is empty.
 func split(all []placed, level int, do func(slot int, part []placed)) {
 	for len(all) > 0 {
-		slot, n := slotOf(all[0].hash, level), 1
-		for n < len(all) && slotOf(all[n].hash, level) == slot {
+		slot, n := all[0].hash.slot(level), 1
+		for n < len(all) && all[n].hash.slot(level) == slot {
 			n++
 		}
 		do(slot, all[:n])
@@ -120,44 +128,42 @@ func merge(old, changes []placed) []placed {
 	return append(merged, old...)
 }
 
-// appendTo appends every record of the node, in the order of the trie.
-func (n node) appendTo(to []placed) []placed {
-	if n.inner == nil {
-		return n.leaf.appendTo(to)
+// appendTo appends every record below the node.
+func (n *node) appendTo(to []placed) []placed {
+	if n.inner != nil {
+		for i := range n.inner {
+			to = n.inner[i].appendTo(to)
+		}
+		return to
 	}
-	for i := range n.inner {
-		to = n.inner[i].appendTo(to)
+	for i := range n.count {
+		to = append(to, placed{n.leaf.key(i), n.leaf.record(n.count, i)})
 	}
 	return to
 }
 
-// A leaf is the records of up to maxLeaf systems in one string: how many there are, for
-// each the number of the ASID and where in the leaf its record ends, and the records.
-// It holds no pointer, so the garbage collector does not look into it. The empty string
-// is the empty leaf.
+// A leaf is the records of up to maxLeaf systems in one string: for each its key and
+// where in the leaf it ends, in the order of the keys, and then the records themselves.
+// It holds no pointer, so the garbage collector does not look into it.
 type leaf string
 
 const (
 	keySize   = 8
-	entrySize = keySize + 4 // an ASID and an end
+	entrySize = keySize + 4 // a key and an end
 )
 
 func newLeaf(all []placed) leaf {
-	if len(all) == 0 {
-		return ""
-	}
-	end := 1 + len(all)*entrySize
+	end := len(all) * entrySize
 	size := end
 	for i := range all {
 		size += len(all[i].record)
 	}
 	var b strings.Builder
 	b.Grow(size)
-	b.WriteByte(byte(len(all)))
 	var entry [entrySize]byte
 	for i := range all {
 		end += len(all[i].record)
-		binary.LittleEndian.PutUint64(entry[:], all[i].asid.plusOne)
+		binary.LittleEndian.PutUint64(entry[:], uint64(all[i].hash))
 		binary.LittleEndian.PutUint32(entry[keySize:], uint32(end))
 		b.Write(entry[:])
 	}
@@ -167,49 +173,45 @@ func newLeaf(all []placed) leaf {
 	return leaf(b.String())
 }
 
-func (l leaf) len() int {
-	if l == "" {
-		return 0
-	}
-	return int(l[0])
-}
-
-func (l leaf) find(a ASID) string {
-	if l == "" {
+// find returns the record of h among the count of the leaf, "" if there is none. The
+// rest of h, below what led here, says nearly where it must be: the keys are spread
+// evenly and in order, so one or two are compared, of which the first is the one line of
+// memory that a look-up in a large map has to wait for.
+func (l leaf) find(count int, h, rest hash) string {
+	if count == 0 {
 		return ""
 	}
-	index := l[1 : 1+int(l[0])*entrySize]
-	for start := len(index) + 1; len(index) >= entrySize; index = index[entrySize:] {
-		end := index.end()
-		if index.key() == a.plusOne {
-			return string(l[start:end])
-		}
-		start = end
+	guess, _ := bits.Mul64(uint64(rest), uint64(count))
+	i := int(guess)
+	for i > 0 && l.key(i) > h {
+		i--
 	}
-	return ""
-}
-
-func (l leaf) appendTo(to []placed) []placed {
-	n := l.len()
-	for i, start := 0, 1+n*entrySize; i < n; i++ {
-		entry := l[1+i*entrySize:]
-		a, end := ASID{entry.key()}, entry.end()
-		to = append(to, placed{a.spread(), a, string(l[start:end])})
-		start = end
+	for i < count-1 && l.key(i) < h {
+		i++
 	}
-	return to
+	if l.key(i) != h {
+		return ""
+	}
+	return l.record(count, i)
 }
 
-// key returns the number of the ASID that the entry at the beginning of l is of. The
-// compiler makes one load of it.
-func (l leaf) key() uint64 {
-	_ = l[7]
-	return uint64(l[0]) | uint64(l[1])<<8 | uint64(l[2])<<16 | uint64(l[3])<<24 |
-		uint64(l[4])<<32 | uint64(l[5])<<40 | uint64(l[6])<<48 | uint64(l[7])<<56
+func (l leaf) record(count, i int) string {
+	start := count * entrySize
+	if i > 0 {
+		start = l.end(i - 1)
+	}
+	return string(l[start:l.end(i)])
 }
 
-// end returns where the record of the entry at the beginning of l ends.
-func (l leaf) end() int {
-	_ = l[11]
-	return int(uint32(l[8]) | uint32(l[9])<<8 | uint32(l[10])<<16 | uint32(l[11])<<24)
+// The compiler makes one load of each of these.
+
+func (l leaf) key(i int) hash {
+	e := l[i*entrySize:][:entrySize]
+	return hash(e[0]) | hash(e[1])<<8 | hash(e[2])<<16 | hash(e[3])<<24 |
+		hash(e[4])<<32 | hash(e[5])<<40 | hash(e[6])<<48 | hash(e[7])<<56
+}
+
+func (l leaf) end(i int) int {
+	e := l[i*entrySize:][:entrySize]
+	return int(uint32(e[8]) | uint32(e[9])<<8 | uint32(e[10])<<16 | uint32(e[11])<<24)
 }
