@@ -72,11 +72,7 @@ func (b *MapBuilder) Remove(a ASID) error {
 	if !b.holds(a) {
 		return fmt.Errorf("asid %s is not in the map, or dropped twice", a)
 	}
-	if b.from.root.find(a) == "" {
-		delete(b.changes, a)
-	} else {
-		b.change(a, "")
-	}
+	b.change(a, "")
 	b.systems--
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 // FuzzRecord packs whatever is a valid system, beside a neighbour on either side, and
@@ -87,6 +88,25 @@ func lines(text string) []string {
 		return nil
 	}
 	return strings.Split(text, "\n")
+}
+
+// TestBuilderKeepsNothing: an id is a part of the file that it was read from, and a
+// hundred megabytes would stay for a hundred bytes.
+func TestBuilderKeepsNothing(t *testing.T) {
+	file := []byte("urn:a RXA")
+	s := AccreditedSystem{ASID: ASID{1}, ODSCode: unsafe.String(&file[6], 3), Interactions: []InteractionID{{unsafe.String(&file[0], 5)}}}
+	var b MapBuilder
+	if err := b.Add(s); err != nil {
+		t.Fatal(err)
+	}
+	m, err := b.Build(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(file)
+	if got, _ := m.System(s.ASID); got.ODSCode != "RXA" || got.Interactions[0].s != "urn:a" {
+		t.Errorf("the map holds %q and %q of a file that is gone", got.ODSCode, got.Interactions[0].s)
+	}
 }
 
 // TestLongRecord: lengths of more than one byte, the longest that a system can have.

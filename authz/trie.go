@@ -111,7 +111,7 @@ func split(all []placed, level int, do func(slot int, part []placed)) {
 }
 
 // merge returns what is in old or in changes, and of both what is in changes, without
-// what they remove.
+// what they remove, be it there or not.
 func merge(old, changes []placed) []placed {
 	merged := make([]placed, 0, len(old)+len(changes))
 	for _, change := range changes {
