@@ -29,9 +29,7 @@ func (p *packer) record(s *AccreditedSystem, set []uint64) string {
 		p.values = appendText(p.values, client)
 	}
 	p.end()
-	p.values = append(p.values, s.Name...)
-	p.end()
-	p.values = append(p.values, s.PartyKey...) // to the end
+	p.values = append(appendText(p.values, s.Name), s.PartyKey...) // to the end
 	p.lengths = append(p.lengths, p.values...)
 	return string(p.lengths)
 }
@@ -87,8 +85,7 @@ type system struct {
 	fqdns        texts // as comparableName makes them
 	fingerprints digests
 	tokenClients texts
-	name         string
-	partyKey     string
+	forPeople    string // name and party key, which no step reads
 }
 
 func (s *system) unpack(a ASID, record string) {
@@ -98,21 +95,20 @@ func (s *system) unpack(a ASID, record string) {
 	fqdns, rest := nextLength(rest)
 	fingerprints, rest := nextLength(rest)
 	tokenClients, rest := nextLength(rest)
-	name, rest := nextLength(rest)
 	s.ods, rest = rest[:ods], rest[ods:]
 	s.interactions, rest = numberSet(rest[:interactions]), rest[interactions:]
 	s.fqdns, rest = texts(rest[:fqdns]), rest[fqdns:]
 	s.fingerprints, rest = digests(rest[:fingerprints]), rest[fingerprints:]
-	s.tokenClients, rest = texts(rest[:tokenClients]), rest[tokenClients:]
-	s.name, s.partyKey = rest[:name], rest[name:]
+	s.tokenClients, s.forPeople = texts(rest[:tokenClients]), rest[tokenClients:]
 }
 
 func (s *system) copy(ids *dictionary) AccreditedSystem {
+	name, partyKey := nextText(s.forPeople)
 	return AccreditedSystem{
 		ASID:         s.asid,
-		Name:         s.name,
+		Name:         name,
 		ODSCode:      s.ods,
-		PartyKey:     s.partyKey,
+		PartyKey:     partyKey,
 		FQDNs:        s.fqdns.list(),
 		Fingerprints: s.fingerprints.list(),
 		TokenClients: s.tokenClients.list(),
