@@ -32,7 +32,7 @@ func manifests(ctx context.Context, tools, schemas string) error {
 				"-schema-location", filepath.Join(schemas, version, "{{.ResourceKind}}{{.KindSuffix}}.json"),
 				"-schema-location", filepath.Join("deploy", "kubernetes", "schemas", "{{.ResourceKind}}{{.KindSuffix}}.json"))
 			if err != nil {
-				return fmt.Errorf("%s, Kubernetes %s: %w\n%s", shape, version, err, said)
+				return fmt.Errorf("%s, Kubernetes %s: %w", shape, version, err)
 			}
 			fmt.Printf("%s, Kubernetes %s: %s\n", shape, version, bytes.TrimSpace(said))
 		}
