@@ -361,6 +361,14 @@ var (
 	notAnchor  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
+// hasHeading reports whether the text has a heading that a link with that anchor leads to.
+func hasHeading(text, anchor string) bool {
+	return slices.ContainsFunc(docHeading.FindAllStringSubmatch(text, -1), func(heading []string) bool {
+		plain := notAnchor.ReplaceAllString(strings.ToLower(heading[1]), "")
+		return strings.ReplaceAll(plain, " ", "-") == anchor
+	})
+}
+
 // TestDocLinks: every link to a file of the project, and to a heading in one, leads there.
 func TestDocLinks(t *testing.T) {
 	var files []string
@@ -395,10 +403,7 @@ func TestDocLinks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.ContainsFunc(docHeading.FindAllStringSubmatch(string(there), -1), func(heading []string) bool {
-				anchor := notAnchor.ReplaceAllString(strings.ToLower(heading[1]), "")
-				return strings.ReplaceAll(anchor, " ", "-") == link[2]
-			}) {
+			if !hasHeading(string(there), link[2]) {
 				t.Errorf("%s: %s has no such heading", filepath.Base(file), link[0])
 			}
 		}

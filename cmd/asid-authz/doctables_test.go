@@ -56,6 +56,7 @@ func documented(t *testing.T) map[string]*docTable {
 		"signs":     signsTable(),
 		"modules":   modulesTable(t),
 		"metrics":   metricsTable(t, g),
+		"alerts":    alertsTable(t),
 		"record":    recordTable(t, g.rules, d.message),
 		"headers":   headersTable(t, g.rules, d.message),
 	}

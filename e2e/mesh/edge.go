@@ -133,3 +133,9 @@ func (e *Edge) Stats(ctx context.Context) (string, error) {
 	_, body, err := get(ctx, "unix", e.admin, "/stats")
 	return body, err
 }
+
+// Metrics returns the text that Prometheus would scrape.
+func (e *Edge) Metrics(ctx context.Context) (string, error) {
+	_, body, err := get(ctx, "unix", e.admin, "/stats/prometheus")
+	return body, err
+}
