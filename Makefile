@@ -1,7 +1,7 @@
 # `make` lists the targets. Works with make 3.81 and bash 3.2.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint race fuzz bench build tools docs check-go check-python
+.PHONY: help demo test lint race fuzz bench build tools docs deploy-check check-go check-python
 
 # The race detector needs a C compiler; where there is none the tests run without, and say so.
 RACE := $(shell command -v "$$(go env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
@@ -10,7 +10,7 @@ FUZZTIME ?= 10s
 BENCHTIME ?= 1s
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: check-go check-python ## a whole mesh on this machine, with a real Envoy; ONCE=1 ends after the table
 	@go run ./e2e/demo $(if $(ONCE),-once)
@@ -43,6 +43,9 @@ build: check-go ## the binary, in bin/
 
 docs: check-go ## rewrite the tables in docs/ that are made from the code
 	go test ./cmd/asid-authz -run TestDocs -update
+
+deploy-check: check-go ## manifests, alert rules and dashboard, with the programs that read them; ALL=1 if none may be missing
+	@go run ./deploy/check $(if $(ALL),-all)
 
 tools: check-go check-python ## fetch what the tests run and this machine lacks, into .tools/
 	@go run ./e2e/tools

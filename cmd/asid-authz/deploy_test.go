@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
 	"asid-authz/authz"
@@ -369,4 +370,46 @@ func readText(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestDeployedIstio: what the recipe for Istio merges into ext_authz is what this version
+// renders for the profile nrl, but for what the extension provider says.
+func TestDeployedIstio(t *testing.T) {
+	exit, text, stderr := command(t, "envoy-config", "--part", "filter")
+	if exit != exitOK {
+		t.Fatal(stderr)
+	}
+	var rendered struct {
+		Filters []struct {
+			Config map[string]any `yaml:"typed_config"`
+		} `yaml:"http_filters"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &rendered); err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(readText(t, "../../deploy/istio/gateway.yaml"), "kind: EnvoyFilter\n")
+	if !found {
+		t.Fatal("the recipe has no EnvoyFilter")
+	}
+	var filter struct {
+		Spec struct {
+			Patches []struct {
+				Patch struct {
+					Value struct {
+						Config map[string]any `yaml:"typed_config"`
+					}
+				}
+			} `yaml:"configPatches"`
+		}
+	}
+	if err := yaml.Unmarshal([]byte(text), &filter); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range rendered.Filters {
+		delete(f.Config, "grpc_service")
+		delete(f.Config, "transport_api_version")
+		if diff := cmp.Diff(f.Config, filter.Spec.Patches[i].Patch.Value.Config); diff != "" {
+			t.Errorf("rendered, and in the recipe:\n%s", diff)
+		}
+	}
 }
