@@ -218,9 +218,6 @@ var awaited = []string{
 	"asid_authz_map_max_staleness_seconds",
 	"asid_authz_map_regressed",
 	"asid_authz_map_reloads_total",
-	"asid_authz_misconfiguration",
-	"asid_authz_server_certificate_expiry_seconds",
-	"asid_authz_shed_total",
 }
 
 // exported returns the names of every series of the service, as Prometheus has them.
