@@ -32,14 +32,16 @@ type Record struct {
 	Time    time.Time `json:"time"`
 	By      string    `json:"by"`
 	Reason  string    `json:"reason"`
-	Action  string    `json:"action"` // apply, suspend, resume, rollback, promote
+	Action  string    `json:"action"`         // apply, repair, suspend, resume, rollback, promote
+	ASID    string    `json:"asid,omitempty"` // that was suspended or resumed
 
 	Systems int `json:"systems"` // in the map after it
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Changed int `json:"changed"`
 
-	UndoBytes int `json:"undo_bytes"` // of the undo list; 0: none is kept, and nobody can roll back beyond it
+	UndoBytes int `json:"undo_bytes"` // of the undo list; 0: there is none, and if systems changed, nobody can roll back beyond it
+	UndoTotal int `json:"undo_total"` // of the undo lists of all changes up to this one: the difference of two says what lies between them
 }
 
 // Encode returns the value of the field.
