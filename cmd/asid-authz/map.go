@@ -17,11 +17,16 @@ import (
 func newMapCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "map",
-		Short: "Check interaction maps",
+		Short: "Check interaction maps, and look at the one in Redis and change it",
 		Args:  noArguments,
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	command.AddCommand(newMapCheckCommand())
+	for _, c := range []*mapCommand{newMapShowCommand(), newMapGetCommand(), newMapDiffCommand(), newMapApplyCommand(),
+		newMapSuspendCommand(), newMapResumeCommand(), newMapHistoryCommand(), newMapRollbackCommand(), newMapExportCommand(),
+		newMapVerifyCommand(), newMapPromoteCommand()} {
+		command.AddCommand(c.Command)
+	}
 	return command
 }
 
