@@ -221,7 +221,7 @@ func (p *Publisher) RollbackTo(ctx context.Context, version uint64) (*Plan, erro
 		return nil, HistoryError{fmt.Sprintf("the map has version %d: only an older one can be gone back to", state.Version)}
 	}
 	records, err := p.records(ctx, maxRecords+1)
-	if err != nil {
+	if err != nil && !errors.Is(err, errNoRecord) {
 		return nil, err
 	}
 	target := systemsOf(state.Map)

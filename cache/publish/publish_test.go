@@ -12,6 +12,7 @@ import (
 
 func TestApply(t *testing.T) {
 	s, p := server(t)
+	permit(t, s, "+wait")
 	empty := read(t, p)
 	if empty.Version != 0 || empty.Map.Len() != 0 {
 		t.Fatalf("version %d with %d systems before anything was published", empty.Version, empty.Map.Len())
@@ -23,6 +24,7 @@ func TestApply(t *testing.T) {
 	}
 	expect(t, p, first)
 
+	permit(t, s, "-wait")
 	// A change of every kind, in one edit: 1 loses an interaction and gets a new one, 2 goes, 3 comes.
 	changed := entry(t, 1, "AAA", 1, 3)
 	changed.Name, changed.PartyKey, changed.TokenClients = "Name", "AAA-1", []string{"b", "a"}
@@ -36,6 +38,9 @@ func TestApply(t *testing.T) {
 	two, err := p.Apply(t.Context(), plan, by)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if two.Acknowledged != -1 {
+		t.Errorf("without WAIT: %+v", two)
 	}
 	if two.Generation || two.Version <= one.Version || two.Before != one.Version {
 		t.Errorf("an edit is %+v after %d", two, one.Version)

@@ -25,6 +25,8 @@ type Publisher struct {
 	options   conn.Options
 	namespace layout.Namespace
 	c         *conn.Conn
+
+	settling time.Duration // how long settle tries to find out
 }
 
 // DefaultKeepHistory is some tens of thousands of changes of single systems.
@@ -83,7 +85,7 @@ func (e UnknownError) Unwrap() error { return e.Err }
 
 // Open connects to the server, which must be a master.
 func Open(ctx context.Context, o conn.Options, n layout.Namespace) (*Publisher, error) {
-	p := &Publisher{KeepHistory: DefaultKeepHistory, options: o, namespace: n}
+	p := &Publisher{KeepHistory: DefaultKeepHistory, options: o, namespace: n, settling: 5 * time.Second}
 	if err := p.dial(ctx); err != nil {
 		return nil, err
 	}
@@ -142,7 +144,7 @@ func master(ctx context.Context, c *conn.Conn) error {
 // acknowledged asks how many replicas have what was written. It waits until no more of
 // them says so within a moment.
 func (p *Publisher) acknowledged(ctx context.Context) int {
-	const most, moment = 10, 100 * time.Millisecond
+	const most, moment = 10, 100 * time.Millisecond // servers look at what is waited for every 100 ms
 	n := 0
 	for n < most {
 		got, err := p.c.Do(ctx, "WAIT", n+1, moment.Milliseconds()).Int()

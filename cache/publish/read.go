@@ -62,7 +62,7 @@ func (p *Publisher) readOnce(ctx context.Context) (*State, error) {
 		return nil, err
 	}
 	s.Suspended = suspensions(standing, p.namespace.Suspended(), s.suspended)
-	if s.Version == 0 && len(standing.damage) == 0 && (standing.logged > 0 || standing.records > 0 || len(s.suspended) > 0) {
+	if len(standing.fields) == 0 && !standing.wrong[p.namespace.Manifest()] && (standing.logged > 0 || standing.records > 0 || len(s.suspended) > 0) {
 		standing.damaged(p.namespace.Manifest(), "", "it is gone, and other parts of a map are there")
 	}
 	if err := p.readSystems(ctx, s); err != nil {

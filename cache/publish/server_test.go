@@ -1,15 +1,12 @@
 package publish
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"asid-authz/authz"
 	"asid-authz/cache/conn"
@@ -37,11 +34,21 @@ func open(t *testing.T, o conn.Options) *Publisher {
 	return p
 }
 
-// server starts one for a test, and a publisher to it.
+// server starts one for a test, and a publisher to it. It may not WAIT, because there is
+// nobody to wait for, and that takes a tenth of a second.
 func server(t *testing.T) (*redistest.Server, *Publisher) {
 	t.Helper()
 	s := redistest.Standalone(t, redistest.Options{})
+	permit(t, s, "-wait")
 	return s, open(t, options(s))
+}
+
+// permit changes what the publisher may do.
+func permit(t *testing.T, s *redistest.Server, rule string) {
+	t.Helper()
+	if err := s.Admin().Do(t.Context(), "ACL", "SETUSER", redistest.Publisher, rule).Err(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func clear(t *testing.T, s *redistest.Server) {
@@ -185,20 +192,4 @@ func suspended(s *State) (all []string) {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// eventually waits for a condition that somebody else brings about.
-func eventually(t testing.TB, what string, condition func(ctx context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for {
-		err := condition(ctx)
-		if err == nil {
-			return
-		}
-		if ctx.Err() != nil {
-			t.Fatal(fmt.Errorf("%s: %w", what, errors.Join(ctx.Err(), err)))
-		}
-	}
 }

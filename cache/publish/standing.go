@@ -237,7 +237,7 @@ func (p *Publisher) commitStep(ctx context.Context, t *step) (Result, error) {
 
 // settle finds out over a new connection whether a step was made: nil if it was.
 func (p *Publisher) settle(ctx context.Context, t *step, broken error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.settling)
 	defer cancel()
 	unknown := UnknownError{t.manifest.Version, broken}
 	for {

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"asid-authz/cache/layout"
@@ -92,7 +93,9 @@ func (p *Publisher) verifyHistory(ctx context.Context, v *Verification) error {
 		return nil
 	}
 	records, err := p.records(ctx, maxRecords+1)
-	if v.Records = len(records); err != nil {
+	if v.Records = len(records); errors.Is(err, errNoRecord) {
+		v.Notes = append(v.Notes, fmt.Sprintf("%v: nothing before it can be gone back to", err))
+	} else if err != nil {
 		return err
 	}
 	for i := 1; i < len(records); i++ {

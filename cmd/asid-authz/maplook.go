@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -236,7 +237,8 @@ func (c *mapCommand) printSystem(out *getJSON) {
 func newMapHistoryCommand() *mapCommand {
 	var limit int
 	c := newRedisCommand("history --redis FILE", "Say who changed the map in Redis, when and why",
-		`The newest change is first. UNDO says whether "map rollback" can take it back.`,
+		`The newest change is first. UNDO says whether "map rollback" can take it back; no is
+where the way back ends.`,
 		noArguments, func(c *mapCommand, _ []string) error {
 			p, err := c.open("")
 			if err != nil {
@@ -244,11 +246,11 @@ func newMapHistoryCommand() *mapCommand {
 			}
 			defer p.Close()
 			records, err := p.History(c.Context(), limit)
-			if err != nil {
+			if len(records) == 0 && err != nil {
 				return err
 			}
 			if c.json {
-				return c.printJSON(append([]layout.Record{}, records...))
+				return errors.Join(c.printJSON(append([]layout.Record{}, records...)), err)
 			}
 			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(t, "VERSION\tTIME\tACTION\tSYSTEMS\tCHANGE\tUNDO\tBY\tREASON")
@@ -257,13 +259,16 @@ func newMapHistoryCommand() *mapCommand {
 				if r.ASID != "" {
 					change = word(r.ASID)
 				}
-				if r.UndoBytes == 0 && r.Added+r.Removed+r.Changed > 0 {
+				switch {
+				case r.Added+r.Removed+r.Changed == 0:
+					undo = "-"
+				case r.UndoBytes == 0:
 					undo = "no"
 				}
 				fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", r.Version, r.Time.UTC().Format(time.RFC3339), word(r.Action), r.Systems, change, undo,
 					word(r.By), authz.Excerpt(r.Reason))
 			}
-			return t.Flush()
+			return errors.Join(t.Flush(), err)
 		})
 	c.Flags().IntVar(&limit, "limit", 50, "at most so many changes")
 	return c

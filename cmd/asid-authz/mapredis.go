@@ -181,7 +181,11 @@ func isTerminal(w any) bool {
 		return false
 	}
 	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // a character device that nobody sits at
+	return err == nil && !os.SameFile(info, null)
 }
 
 // A painter colours words on a terminal, unless NO_COLOR is set.
