@@ -22,7 +22,7 @@ const (
 	reading = "+hget +hmget +hgetall +hlen +lrange +llen +xrange +xread" +
 		" +multi +exec +discard +ping +client|setname"
 	writing = "+watch +unwatch +hset +hdel +rpush +xadd +xtrim +xlen" +
-		" +sadd +srem +smembers +sismember +del +unlink +wait"
+		" +xrevrange +sadd +srem +smembers +sismember +del +unlink +wait"
 	routing = "+cluster|slots" // in a Cluster; it tells nothing about the data
 )
 
