@@ -161,3 +161,17 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	expectKeys(t, s, read(t, p))
 }
+
+// A suspension takes no way back away, whatever its publisher would keep.
+func TestSuspensionKeepsHistory(t *testing.T) {
+	_, p := server(t)
+	first := apply(t, p, mapOf(t)).Version
+	apply(t, p, mapOf(t, entry(t, 1, "AAA", 1)))
+	p.KeepHistory = 0
+	if _, err := p.Suspend(t.Context(), parseASID(t, "000000000001"), by); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.RollbackTo(t.Context(), first); err != nil {
+		t.Error(err)
+	}
+}

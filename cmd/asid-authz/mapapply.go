@@ -10,7 +10,6 @@ import (
 func newMapApplyCommand() *mapCommand {
 	var dryRun, repair, again, full bool
 	removals := share{"10%", 10, true}
-	keep := publish.DefaultKeepHistory
 	c := newRedisCommand("apply FILE --redis FILE", "Make a map file the map in Redis",
 		`The difference is printed first. On a terminal the command then asks; where nobody can
 answer, it wants --yes. A difference that removes more than a tenth of the systems (and
@@ -35,7 +34,6 @@ with --dry-run 3 if something differs.`,
 				return err
 			}
 			defer p.Close()
-			p.KeepHistory = keep
 			s, err := p.Read(c.Context())
 			if err != nil {
 				return err
@@ -62,7 +60,6 @@ with --dry-run 3 if something differs.`,
 	c.Flags().BoolVar(&repair, "repair", false, "write the map anew as a whole if what is in Redis does not match its manifest")
 	c.Flags().BoolVar(&again, "again", false, "publish a new version even if nothing differs")
 	c.Flags().BoolVar(&full, "full", false, "list every system, however many there are")
-	c.Flags().IntVar(&keep, "keep-history", keep, "bytes of what changes replaced that are kept for rollback")
 	return c
 }
 

@@ -25,6 +25,7 @@ type mapCommand struct {
 	json         bool
 	by, reason   string
 	yes          bool
+	keep         int
 }
 
 const redisHelp = `
@@ -52,9 +53,10 @@ func (c *mapCommand) changes() *mapCommand {
 	return c
 }
 
-// asks adds the flag of a command that asks before it changes the map.
+// asks adds the flags of a command that changes systems, and asks before.
 func (c *mapCommand) asks() *mapCommand {
 	c.Flags().BoolVar(&c.yes, "yes", false, "do not ask")
+	c.Flags().IntVar(&c.keep, "keep-history", publish.DefaultKeepHistory, "bytes of what changes replaced that are kept for rollback")
 	return c.changes()
 }
 
@@ -96,7 +98,7 @@ func (c *mapCommand) open(other string) (*publish.Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Progress = c.progress()
+	p.Progress, p.KeepHistory = c.progress(), c.keep
 	return p, nil
 }
 
