@@ -66,19 +66,25 @@ func (plan *Plan) editable() bool {
 	if s.Version == 0 || len(s.Damage) > 0 {
 		return false
 	}
-	used := interactions(plan.Target)
 	known := make(map[string]bool, len(s.ids))
 	for _, id := range s.ids {
 		known[id] = true
 	}
-	all := len(s.ids)
-	for id := range used {
-		if !known[id.String()] {
-			all++
+	put := slices.Clone(plan.Added)
+	for i := range plan.Changed {
+		put = append(put, plan.Changed[i].After)
+	}
+	for i := range put {
+		for _, id := range put[i].Interactions {
+			known[id.String()] = true
 		}
 	}
-	return all <= layout.MaxIDs && (all <= 1024 || all <= 2*len(used))
+	all := len(known)
+	return all <= smallDictionary || all <= layout.MaxIDs && all <= 2*len(interactions(plan.Target))
 }
+
+// smallDictionary is one that it is not worth looking through the whole map for.
+const smallDictionary = 1024
 
 // interactions counts how many systems have each interaction.
 func interactions(m *authz.InteractionMap) map[authz.InteractionID]int {

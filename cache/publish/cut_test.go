@@ -103,12 +103,12 @@ func (c *cutter) forward(client, server net.Conn) {
 		if err != nil {
 			return
 		}
-		last, dead := c.count(name, len(raw))
+		silent, dead := c.count(name, len(raw))
 		if dead {
 			c.cut()
 			return
 		}
-		if last && !c.answer { // nobody hears what comes back
+		if silent { // nobody hears what comes back
 			client.(*net.TCPConn).CloseWrite()
 		}
 		if _, err := io.WriteString(server, raw); err != nil {
@@ -119,7 +119,7 @@ func (c *cutter) forward(client, server net.Conn) {
 
 // count counts a command. Those that only ask how long a bucket is are let through uncounted:
 // there are hundreds, and they change nothing.
-func (c *cutter) count(name string, bytes int) (last, dead bool) {
+func (c *cutter) count(name string, bytes int) (silent, dead bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -138,7 +138,14 @@ func (c *cutter) count(name string, bytes int) (last, dead bool) {
 	if c.left > 0 {
 		c.left--
 	}
-	return c.left == 0, false
+	return c.left == 0 && !c.answer, false
+}
+
+// sofar returns what went through since arm: commands, and the bytes of the largest transaction.
+func (c *cutter) sofar() (commands, largest int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.commands, c.largest
 }
 
 // readCommand reads a command as a client sends it, and returns its bytes and its name.
@@ -228,7 +235,8 @@ func TestPublisherDies(t *testing.T) {
 					p.settling = 1
 					c.arm(n, answer)
 					err = test.do(t, p)
-					done = err == nil && c.commands < n
+					commands, _ := c.sofar()
+					done = err == nil && commands < n
 					c.arm(0, answer)
 					c.cut()
 					p.Close()
@@ -302,9 +310,9 @@ func TestTransactionsAreBounded(t *testing.T) {
 		} else {
 			edits++
 		}
-		largest = max(largest, c.largest)
-		if c.largest > layout.MaxTransaction {
-			t.Errorf("%d systems: a transaction of %d bytes", n, c.largest)
+		_, bytes := c.sofar()
+		if largest = max(largest, bytes); bytes > layout.MaxTransaction {
+			t.Errorf("%d systems: a transaction of %d bytes", n, bytes)
 		}
 	}
 	expect(t, p, mapOf(t))

@@ -89,8 +89,8 @@ func (p *Publisher) remember(t *step, r layout.Record, undo []string) {
 	for i, m := range s.oldest {
 		old, err := record(m)
 		kept := r.UndoTotal - old.UndoTotal + old.UndoBytes // with this one and all after it
-		if r.UndoBytes == 0 && bytes == 0 {
-			kept = 0 // a change that brings none takes none away, whatever whoever makes it would keep
+		if r.Added+r.Removed+r.Changed == 0 {
+			kept = 0 // a change of no system takes no way back away, whatever its publisher would keep
 		}
 		if err == nil && kept <= p.KeepHistory && s.records-int64(i) < maxRecords {
 			break
