@@ -51,5 +51,9 @@ func (a ASID) String() string {
 	if a.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf("%012d", a.plusOne-1)
+	var digits [asidDigits]byte // not by fmt: each decision says two
+	for n, i := a.plusOne-1, asidDigits-1; i >= 0; n, i = n/10, i-1 {
+		digits[i] = '0' + byte(n%10)
+	}
+	return string(digits[:])
 }
