@@ -36,7 +36,7 @@ fuzz: check-go ## every fuzz target, FUZZTIME each (default 10s)
 	done
 
 bench: check-go ## benchmarks, each beside its baseline
-	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./authz/... ./envoy ./cache
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./authz/... ./envoy ./cache ./cmd/asid-authz
 
 build: check-go ## the binary, in bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/asid-authz ./cmd/asid-authz

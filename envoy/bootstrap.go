@@ -92,7 +92,7 @@ const (
 
 // Parts are the names that [Bootstrap.Part] knows: what somebody who has an Envoy
 // already needs of the configuration.
-func Parts() []string { return []string{"tls", "hcm", "filter", "routes", "cluster"} }
+func Parts() []string { return []string{"tls", "hcm", "filter", "routes", "access-log", "cluster"} }
 
 // Render returns the whole configuration, with the reason of each setting beside it.
 // The error holds everything that is wrong with b.
@@ -100,8 +100,9 @@ func (b Bootstrap) Render() ([]byte, error) { return b.render("bootstrap") }
 
 // Part returns one part of what Render returns: tls (transport_socket of the listener's
 // filter chain), hcm (settings of the HttpConnectionManager), filter (ext_authz and the
-// lock), routes (route_config) or cluster (asid-authz). Each stands below the key
-// that it belongs under, but for hcm, which is many.
+// lock), routes (route_config), access-log (access_log, which holds every decision) or
+// cluster (asid-authz). Each stands below the key that it belongs under, but for hcm,
+// which is many.
 func (b Bootstrap) Part(name string) ([]byte, error) {
 	if !slices.Contains(Parts(), name) {
 		return nil, fmt.Errorf("no part is named %s; the parts are %s", authz.Excerpt(name), strings.Join(Parts(), ", "))

@@ -85,11 +85,12 @@ func TestParts(t *testing.T) {
 	hcm["stat_prefix"] = whole.hcm.GetStatPrefix()
 	maps.Copy(hcm, tree["filter"])
 	maps.Copy(hcm, tree["routes"])
+	maps.Copy(hcm, tree["access-log"])
 	got, want := &hcmv3.HttpConnectionManager{}, proto.CloneOf(whole.hcm)
 	decodeTree(t, hcm, got)
-	want.AccessLog, want.HttpFilters = nil, want.HttpFilters[:2]
+	want.HttpFilters = want.HttpFilters[:2]
 	if !proto.Equal(got, want) {
-		t.Errorf("hcm, filter and routes are\n%v\nwant\n%v", got, want)
+		t.Errorf("hcm, filter, routes and access-log are\n%v\nwant\n%v", got, want)
 	}
 
 	listener := map[string]any{"static_resources": map[string]any{"clusters": tree["cluster"]["clusters"], "listeners": []any{map[string]any{"filter_chains": []any{tree["tls"]}}}}}
@@ -102,7 +103,7 @@ func TestParts(t *testing.T) {
 		t.Errorf("tls is %v", socket)
 	}
 
-	if _, err := b.Part("rooutes"); err == nil || !strings.Contains(err.Error(), "tls, hcm, filter, routes, cluster") {
+	if _, err := b.Part("rooutes"); err == nil || !strings.Contains(err.Error(), "tls, hcm, filter, routes, access-log, cluster") {
 		t.Errorf("a part that there is not: %v", err)
 	}
 }

@@ -32,6 +32,7 @@ type bootstrapView struct {
 	UnusedHeaders            []string
 	Mutable                  string
 	LocalReplies             []localReply
+	LoggedID                 string
 }
 
 // A bootstrapRoute leads to one endpoint, by Path or, if it holds an id, by Regex.
@@ -57,6 +58,7 @@ func (b Bootstrap) view() (*bootstrapView, error) {
 		UnusedHeaders:  b.Profile.UnusedHeaders,
 		Mutable:        mutableHeaders(&b.Profile),
 		LocalReplies:   localReplies(d),
+		LoggedID:       "%CEL(" + isOurID + " ? request.id : '')%",
 	}
 	if v.AuthzAuthority == "" {
 		v.AuthzAuthority = authzCluster

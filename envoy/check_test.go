@@ -90,14 +90,19 @@ func (e *edge) record(r *envoy.Record) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	kept := recorded{reason: r.Reason(), outcome: r.Outcome(), fields: map[string]any{}}
-	for _, f := range r.Fields() {
-		if s, is := f.Value.(string); is {
-			f.Value = strings.Clone(s)
-		}
-		kept.fields[f.Name] = f.Value
+	for f := range r.Fields {
+		kept.fields[f.Name] = valueOf(f)
 	}
 	e.records[strings.Clone(r.DecisionID)] = kept
 	return nil
+}
+
+// valueOf returns the value of a field as it can be kept.
+func valueOf(f envoy.RecordField) any {
+	if f.Text != "" {
+		return strings.Clone(f.Text)
+	}
+	return f.Number
 }
 
 func (e *edge) play(t *testing.T, minted *authztest.Minted, c *authztest.Case, fill func(*authv3.CheckRequest)) {

@@ -42,45 +42,46 @@ func (r *Record) Reason() string {
 	return r.Decision.Reason().String()
 }
 
-// A RecordField is a field of a Record under its published name. Value is a string, an
-// int64 or a uint64.
+// A RecordField is a field of a Record under its published name: Text, or where that is
+// "", Number.
 type RecordField struct {
-	Name  string
-	Value any
+	Name   string
+	Text   string
+	Number uint64
 }
 
-// Fields returns what r says, but for the time, in the published order. A field that
-// says nothing is left out. Whoever writes a record writes these, so that the log and
-// Envoy's metadata cannot drift apart.
-func (r *Record) Fields() []RecordField {
+// Fields yields what r says, but for the time, in the published order. A field that says
+// nothing is left out. Whoever writes a record writes these, so that the log and Envoy's
+// metadata cannot drift apart.
+func (r *Record) Fields(yield func(RecordField) bool) {
 	facts := r.Decision.Facts()
-	all := make([]RecordField, 0, 20)
-	text := func(name, value string) {
-		if value != "" {
-			all = append(all, RecordField{name, value})
-		}
+	text := func(name, value string) bool { return value == "" || yield(RecordField{Name: name, Text: value}) }
+	number := func(name string, value int64) bool {
+		return yield(RecordField{Name: name, Number: uint64(max(value, 0))}) // below 0: the clock was set back
 	}
-	text("decision_id", r.DecisionID)
-	text("decision", r.Outcome())
-	text("reason", r.Reason())
-	text("field", string(r.Decision.Fault().Field))
-	text("profile", r.Profile)
-	text("asid", facts.ASID.String())
-	text("claimed_asid", facts.ClaimedASID.String())
-	text("ods_code", facts.ODSCode)
-	text("receiver", facts.Receiver.String())
-	text("endpoint", facts.Endpoint)
-	text("interaction", facts.Interaction.String())
-	if facts.HasMap {
-		all = append(all, RecordField{"map_version", facts.MapVersion}, RecordField{"map_age_ms", facts.MapAge.Milliseconds()})
-	}
+	fingerprint := ""
 	if facts.CertificateSHA256 != [32]byte{} {
-		text("certificate_sha256", hex.EncodeToString(facts.CertificateSHA256[:]))
+		var digits [64]byte
+		hex.Encode(digits[:], facts.CertificateSHA256[:])
+		fingerprint = string(digits[:])
 	}
-	text("break_glass", facts.BreakGlass)
-	text("request_id", r.RequestID)
-	text("trace_id", r.TraceID)
-	return append(all, RecordField{"duration_us", r.Duration.Microseconds()})
+	_ = text("decision_id", r.DecisionID) &&
+		text("decision", r.Outcome()) &&
+		text("reason", r.Reason()) &&
+		text("field", string(r.Decision.Fault().Field)) &&
+		text("profile", r.Profile) &&
+		text("asid", facts.ASID.String()) &&
+		text("claimed_asid", facts.ClaimedASID.String()) &&
+		text("ods_code", facts.ODSCode) &&
+		text("receiver", facts.Receiver.String()) &&
+		text("endpoint", facts.Endpoint) &&
+		text("interaction", facts.Interaction.String()) &&
+		(!facts.HasMap || yield(RecordField{Name: "map_version", Number: facts.MapVersion}) && number("map_age_ms", facts.MapAge.Milliseconds())) &&
+		text("certificate_sha256", fingerprint) &&
+		text("break_glass", facts.BreakGlass) &&
+		text("request_id", r.RequestID) &&
+		text("trace_id", r.TraceID) &&
+		number("duration_us", r.Duration.Microseconds())
 }
 
 // requestID accepts what Envoy generates, and nothing that a client might have put in

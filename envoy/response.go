@@ -98,17 +98,13 @@ func set(name, value string) *corev3.HeaderValueOption {
 // metadata is what the lock reads (decision) and the access log can show.
 func metadata(record *Record) *structpb.Struct {
 	fields := map[string]*structpb.Value{}
-	for _, field := range record.Fields() {
-		if metadataOmits[field.Name] {
-			continue
-		}
-		switch value := field.Value.(type) {
-		case string:
-			fields[field.Name] = structpb.NewStringValue(strings.Clone(value))
-		case int64:
-			fields[field.Name] = structpb.NewNumberValue(float64(value))
-		case uint64:
-			fields[field.Name] = structpb.NewNumberValue(float64(value))
+	for field := range record.Fields {
+		switch {
+		case metadataOmits[field.Name]:
+		case field.Text != "":
+			fields[field.Name] = structpb.NewStringValue(strings.Clone(field.Text))
+		default:
+			fields[field.Name] = structpb.NewNumberValue(float64(field.Number))
 		}
 	}
 	return &structpb.Struct{Fields: fields}

@@ -239,8 +239,8 @@ func TestRecord(t *testing.T) {
 	fields := map[string]any{}
 	var order []string
 	s := serverOf(rules, func(r *envoy.Record) error {
-		for _, f := range r.Fields() {
-			fields[f.Name] = f.Value
+		for f := range r.Fields {
+			fields[f.Name] = valueOf(f)
 			order = append(order, f.Name)
 		}
 		return nil

@@ -142,11 +142,18 @@ const maxCRLFiles = 32
 // trustEnvoy in place of a file says that client certificates are not verified here.
 const trustEnvoy = "trust-envoy"
 
-// AuditConfig says where the decisions are written: one JSON object a line, in the
+// AuditConfig says where the decisions are written and which: one JSON object a line, in the
 // documented schema, apart from the service's own log (which goes to stderr).
 type AuditConfig struct {
-	Output OutputValue `yaml:"output"` // stdout (default) or file
-	File   PathValue   `yaml:"file"`   // With output file: appended to. An allow that cannot be written is denied.
+	Output       OutputValue `yaml:"output"`        // stdout (default) or file
+	File         PathValue   `yaml:"file"`          // With output file: appended to, with mode 0640. Of one process alone.
+	MaxSize      SizeValue   `yaml:"max_size"`      // With output file: a file that would become larger is renamed (audit-20261124T090000.000000000Z.jsonl), and a new one begun. Default 100MiB.
+	Keep         NumberValue `yaml:"keep"`          // With output file: how many renamed files stay; the oldest are removed. Default 20.
+	Allows       AllowsValue `yaml:"allows"`        // all (default), sampled or none: which allows are written. With sampled and none Envoy's access log is the record of the allows. Denials are always written.
+	Sample       NumberValue `yaml:"sample"`        // With allows sampled: one allow in so many is written, chosen by its decision_id. Default 100.
+	OnFull       OnFullValue `yaml:"on_full"`       // drop (default): a record that cannot be written is lost and counted, and the answer stands. deny: an allow waits until the operating system has its record, 100 ms at most, and is denied (audit-unavailable) if it cannot be written; needs allows all.
+	Buffer       SizeValue   `yaml:"buffer"`        // How much waits in memory for an output that takes nothing at the moment; what does not fit is a record that cannot be written. Default 8MiB.
+	EarlyDenials NumberValue `yaml:"early_denials"` // How many denials per second and Reason are written while no ASID is bound yet, because anybody can cause them; the others are counted in a summary. Default 50.
 }
 
 // LimitsConfig bounds what a process does.
@@ -196,6 +203,13 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Trust.MaxAge, duration(time.Hour))
 	setDefault(&c.Trust.CRLMaxAge, duration(24*time.Hour))
 	setDefault(&c.Audit.Output, "stdout")
+	setDefault(&c.Audit.MaxSize, SizeValue{Bytes: 100 << 20})
+	setDefault(&c.Audit.Keep, NumberValue{N: 20})
+	setDefault(&c.Audit.Allows, "all")
+	setDefault(&c.Audit.Sample, NumberValue{N: 100})
+	setDefault(&c.Audit.OnFull, "drop")
+	setDefault(&c.Audit.Buffer, SizeValue{Bytes: 8 << 20})
+	setDefault(&c.Audit.EarlyDenials, NumberValue{N: 50})
 	setDefault(&c.Limits.DrainDelay, duration(5*time.Second))
 	setDefault(&c.Limits.DrainTimeout, duration(10*time.Second))
 	setDefault(&c.Limits.MaxConnectionAge, duration(10*time.Minute))
@@ -257,7 +271,10 @@ func (c *Config) missing() (texts []string) {
 		object(slices.Contains(c.Trust.CRL[:i], file), "trust.crl: %s stands twice", authz.Excerpt(string(file)))
 	}
 	object(c.Audit.Output == "file" && c.Audit.File == "", "audit.file is missing")
-	object(c.Audit.Output == "stdout" && c.Audit.File != "", "audit.file belongs to audit.output: file")
+	object(c.Audit.Output == "stdout" && (c.Audit.File != "" || c.Audit.MaxSize.written || c.Audit.Keep.written), "audit: file, max_size and keep belong to output: file")
+	object(c.Audit.Allows != "sampled" && c.Audit.Sample.written, "audit.sample belongs to audit.allows: sampled")
+	object(c.Audit.Allows != "all" && c.Audit.OnFull == "deny", "audit.on_full: deny lets no allow go unrecorded, so it needs audit.allows: all")
+	object(c.Audit.Buffer.Bytes < 64<<10, "audit.buffer is less than 64KiB")
 	object(c.Limits.Checks >= maxStreams, "limits.checks is below %d", maxStreams)
 	object(c.Limits.MaxConnectionAge.Duration < time.Second, "limits.max_connection_age is at least 1s")
 	return texts

@@ -58,6 +58,8 @@ func documented(t *testing.T) map[string]*docTable {
 		"metrics":   metricsTable(t, g),
 		"alerts":    alertsTable(t),
 		"record":    recordTable(t, g.rules, d.message),
+		"notes":     notesTable(t),
+		"volume":    volumeTable(t, g.rules, d.message),
 		"headers":   headersTable(t, g.rules, d.message),
 	}
 }
@@ -229,6 +231,10 @@ var settingTypes = map[reflect.Type]string{
 	reflect.TypeFor[ModeValue]():     "word",
 	reflect.TypeFor[PlaceValue]():    "word",
 	reflect.TypeFor[OutputValue]():   "word",
+	reflect.TypeFor[AllowsValue]():   "word",
+	reflect.TypeFor[OnFullValue]():   "word",
+	reflect.TypeFor[SizeValue]():     "size",
+	reflect.TypeFor[NumberValue]():   "number",
 	reflect.TypeFor[SourceValue]():   "word",
 }
 
@@ -305,6 +311,14 @@ func defaultOf(value reflect.Value) string {
 		return string(v)
 	case OutputValue:
 		return string(v)
+	case AllowsValue:
+		return string(v)
+	case OnFullValue:
+		return string(v)
+	case SizeValue:
+		return v.String()
+	case NumberValue:
+		return strconv.Itoa(v.N)
 	}
 	return ""
 }
@@ -483,14 +497,7 @@ func recordTable(t *testing.T, rules *envoy.Rules, allowed *authv3.CheckRequest)
 			}
 		}
 	}
-	var line bytes.Buffer
-	log, err := openAudit(&Config{Audit: AuditConfig{Output: "stdout"}}, &line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := log.write(full); err != nil {
-		t.Fatal(err)
-	}
+	line := newAuditLines().record(full)
 
 	shown := map[string]bool{}
 	server := envoy.NewServer(func() *envoy.Rules { return rules }, func(*envoy.Record) error { return nil })
@@ -517,7 +524,7 @@ func recordTable(t *testing.T, rules *envoy.Rules, allowed *authv3.CheckRequest)
 	}
 
 	table := &docTable{head: []string{"Field", "Type", "In Envoy's metadata", "Meaning"}, hand: 1}
-	decoder := json.NewDecoder(&line)
+	decoder := json.NewDecoder(bytes.NewReader(line.Bytes()))
 	if _, err := decoder.Token(); err != nil { // the brace
 		t.Fatal(err)
 	}

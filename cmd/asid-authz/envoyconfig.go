@@ -42,11 +42,12 @@ DIR/sds/*.yaml, through which Envoy takes up certificates and CAs that are repla
 while it runs; DIR must be where Envoy finds it.
 
 For an Envoy that exists already, --part prints what belongs into it:
-  tls      transport_socket of the listener's filter chain
-  hcm      settings of the HttpConnectionManager
-  filter   http_filters: ext_authz and the lock behind it
-  routes   route_config: a route for each endpoint
-  cluster  clusters: asid-authz`,
+  tls         transport_socket of the listener's filter chain
+  hcm         settings of the HttpConnectionManager
+  filter      http_filters: ext_authz and the lock behind it
+  routes      route_config: a route for each endpoint
+  access-log  access_log: one line for each request, with what was decided
+  cluster     clusters: asid-authz`,
 		Example: `  asid-authz envoy-config --config asid-authz.yaml --server-name api.example.org --out /etc/envoy
   asid-authz envoy-config --part filter --authz unix:/run/asid-authz/authz.sock`,
 		Args: noArguments,

@@ -77,7 +77,7 @@ func TestEnvoyConfigFlags(t *testing.T) {
 		{"--authz 10.0.0.1:1", exitUsage, nil, "needs TLS"},
 		{"--authz 10.0.0.1:1 --authz-insecure", exitOK, []string{`"10.0.0.1"`}, ""},
 		{"--upstream api.internal:443 --upstream-ca /u --upstream-name api.internal", exitOK, []string{`address: "api.internal", port_value: 443`, `trusted_ca: { filename: "/u" }`}, ""},
-		{"--part nothing", exitUsage, nil, "the parts are tls, hcm, filter, routes, cluster"},
+		{"--part nothing", exitUsage, nil, "the parts are tls, hcm, filter, routes, access-log, cluster"},
 		{"--part tls --out " + dir, exitUsage, nil, "none of the others can be"},
 		{"--listen nowhere", exitUsage, nil, `listen: "nowhere" is not host:port`},
 	} {
@@ -139,7 +139,7 @@ func profileText(t *testing.T) string {
 	return text
 }
 
-func fileText(t *testing.T, name string) string {
+func fileText(t testing.TB, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(name)
 	if err != nil {

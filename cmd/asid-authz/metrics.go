@@ -44,7 +44,7 @@ func newMetrics() *metrics {
 	}, []string{"what", "result"})
 	m.auditLost = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "asid_authz_audit_dropped_total",
-		Help: "Records that could not be written. An allow is then denied (audit-unavailable).",
+		Help: "Audit records that were due and are lost: the buffer was full, or the output failed.",
 	})
 	misconfigured := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "asid_authz_misconfiguration",

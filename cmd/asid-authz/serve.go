@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -84,19 +86,21 @@ type service struct {
 }
 
 // serve is the order in which a process comes up and goes down.
-func serve(ctx context.Context, file string, stdout, stderr io.Writer) error {
+func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err error) {
 	c, err := loadConfig(file)
 	if err != nil {
 		return err
 	}
 	log := newLog(stderr)
-	audit, err := openAudit(c, stdout)
+	signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the audit log would be ours
+	m := newMetrics()
+	audit, err := openAudit(c, stdout, func(records int) { m.auditLost.Add(float64(records)) }, log)
 	if err != nil {
 		return err
 	}
-	defer audit.close()
+	defer func() { err = errors.Join(err, audit.close()) }() // after the last call was answered
 	limitMemory(hostRoot(), os.Getenv, log)
-	s := &service{log: log, metrics: newMetrics(), audit: audit, identity: &serverIdentity{}, health: health.NewServer(), refresh: map[any]context.CancelFunc{}}
+	s := &service{log: log, metrics: m, audit: audit, identity: &serverIdentity{}, health: health.NewServer(), refresh: map[any]context.CancelFunc{}}
 	s.checks = envoy.NewServer(func() *envoy.Rules { return s.generation.Load().rules }, s.record)
 	if c.Listen.TCP != nil && c.Listen.TCP.TLS != nil {
 		s.identity.names = slices.Clone(c.Listen.TCP.TLS.ClientNames)
@@ -203,10 +207,7 @@ func (s *service) record(r *envoy.Record) error {
 	answered := *r
 	err := s.audit.write(r)
 	if err != nil {
-		s.metrics.auditLost.Inc()
-		if r.Decision.Allowed() {
-			answered.Decision = r.Decision.Denied(authz.Fault{Reason: authz.AuditUnavailable})
-		}
+		answered.Decision = r.Decision.Denied(authz.Fault{Reason: authz.AuditUnavailable})
 	}
 	s.metrics.count(&answered)
 	return err
@@ -293,6 +294,9 @@ func (s *service) adoptLocked(ctx context.Context, g *generation, identityFiles 
 func (s *service) warn(c *Config) {
 	if c.Trust.ClientCA == trustEnvoy {
 		s.log.Warn("trust.client_ca is trust-envoy: client certificates are not verified here, and an expired or withdrawn one goes on over an open connection")
+	}
+	if c.Audit.Allows != "all" {
+		s.log.Warn("audit.allows: what is allowed is recorded in Envoy's access log, and not here", zap.String("allows", string(c.Audit.Allows)))
 	}
 	for _, rule := range c.Profile.RulesOff {
 		s.log.Warn("a claim rule is switched off", zap.String("rule", rule))

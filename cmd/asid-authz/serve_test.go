@@ -133,6 +133,13 @@ func (d *deployment) start() {
 	go func() {
 		d.exited <- run(ctx, []string{"serve", "--config", d.path("asid-authz.yaml")}, d.stdout, d.stderr)
 	}()
+	d.t.Cleanup(func() { d.end() })
+	d.dial()
+}
+
+// dial waits until the service listens.
+func (d *deployment) dial() {
+	d.t.Helper()
 	d.await("the service listens", func() bool {
 		for line := range strings.Lines(d.stderr.String()) {
 			var entry struct{ Msg, For, Address string }
@@ -146,10 +153,7 @@ func (d *deployment) start() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.t.Cleanup(func() {
-		conn.Close()
-		d.end()
-	})
+	d.t.Cleanup(func() { conn.Close() })
 	d.checks, d.health = authv3.NewAuthorizationClient(conn), healthv1.NewHealthClient(conn)
 }
 
@@ -215,6 +219,7 @@ func TestServe(t *testing.T) {
 	if got := d.ask(); got != "allow" {
 		t.Fatalf("the request is answered with %s\n%s", got, d.stderr)
 	}
+	d.await("the record is written", func() bool { return strings.HasSuffix(d.stdout.String(), "\n") })
 	var record map[string]any
 	if err := json.Unmarshal([]byte(d.stdout.String()), &record); err != nil || record["decision"] != "allow" || record["schema"] != 1.0 || record["asid"] != "200000000117" {
 		t.Errorf("standard output is the audit log, one line for one decision: %v in %q", err, d.stdout)

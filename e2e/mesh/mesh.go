@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,7 @@ type Options struct {
 	ClientCAs  []*authztest.CA // that are trusted beside the world's
 	CRLs       bool            // those of the world, also if it says nothing of them
 	DrainDelay time.Duration   // of asid-authz
+	Audit      map[string]any  // settings of the audit log that are not those of a mesh
 }
 
 // A Mesh is the API, an asid-authz or several, and the Envoys in front of them.
@@ -161,6 +163,12 @@ func (m *Mesh) settings(a *Authz) node {
 	if m.hasCRLs() {
 		trust["crl"] = []string{"crls.pem"}
 	}
+	// A test looks for each denial, also for the thousandth of a second.
+	audit := node{"output": "file", "file": "audit.jsonl", "early_denials": 1_000_000}
+	maps.Copy(audit, m.options.Audit)
+	if audit["output"] == "stdout" {
+		delete(audit, "file")
+	}
 	return node{
 		"listen":    listen,
 		"admin":     node{"address": a.Admin},
@@ -170,7 +178,7 @@ func (m *Mesh) settings(a *Authz) node {
 		"issuers":   issuers,
 		"map":       node{"source": "file", "file": "map.yaml", "break_glass": "break-glass.yaml"},
 		"trust":     trust,
-		"audit":     node{"output": "file", "file": "audit.jsonl"},
+		"audit":     audit,
 		"limits":    node{"drain_delay": m.options.DrainDelay.String()},
 	}
 }
