@@ -1,7 +1,13 @@
 package e2e
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
+	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,16 +35,46 @@ func sumOf(t *testing.T, metrics, name string) (sum int) {
 
 // A citizen's subject is an NHS number, and so is what he searches for. It goes to the API in
 // the request that the client wrote, and nowhere else: into no log, record, metric, header of
-// ours or answer, whether the request is allowed or refused, and whatever for.
-func TestNHSNumberStaysInTheRequest(t *testing.T) {
-	t.Parallel()
+// ours or answer, whether the request is allowed or refused, and whatever for. The same holds
+// for tokens, certificates and keys, wherever the decisions are written: and each of them is
+// written, in the audit log, or what was allowed in Envoy's access log.
+func TestNothingPrivateIsWritten(t *testing.T) {
+	for name, audit := range map[string]map[string]any{
+		"all":             {},
+		"all, deny":       {"on_full": "deny"},
+		"sampled,rotated": {"allows": "sampled", "sample": 2, "max_size": "2KiB", "keep": 1000},
+		"none, stdout":    {"allows": "none", "output": "stdout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := &privacy{scene: play(t, mesh.Options{Audit: audit})}
+			p.send(t)
+			p.search(t)
+			p.checkRecords(t, audit["allows"])
+			if rotated, err := filepath.Glob(p.Path("audit-*.jsonl")); err != nil || (len(rotated) > 0) != (audit["max_size"] != nil) {
+				t.Errorf("rotated: %v, %v", rotated, err)
+			}
+		})
+	}
+}
+
+// privacy is what was sent, what must not be found again, and what was found.
+type privacy struct {
+	*scene
+	secrets map[string]string // by what they are
+	answers []*mesh.Answer
+	outputs map[string]string
+}
+
+// send sends requests in which there is an NHS number wherever one can be.
+func (p *privacy) send(t *testing.T) {
+	t.Helper()
 	const nhsNumber = "9434765919"
 	const subject = "http://fhir.nhs.net/Id/nhs-number|" + nhsNumber
-	s := play(t, mesh.Options{})
-	issuer := s.World.World.Issuers[0]
+	issuer := p.World.World.Issuers[0]
 	alg, kid, _ := strings.Cut(issuer.Keys[0], "/")
-	asid := headerOf(s.read, "fromASID")
-	ods := s.odsCode(t, asid)
+	asid := headerOf(p.read, "fromASID")
+	ods := p.odsCode(t, asid)
 	token := func(over map[string]any) string {
 		claims := map[string]any{
 			"iss": issuer.Issuer, "aud": issuer.Audiences[0], "sub": subject,
@@ -50,17 +86,24 @@ func TestNHSNumberStaysInTheRequest(t *testing.T) {
 			"requesting_patient":      subject,
 		}
 		maps.Copy(claims, over)
-		text, err := s.World.Issuers[issuer.Name].Sign(alg, kid, nil, claims)
+		text, err := p.World.Issuers[issuer.Name].Sign(alg, kid, nil, claims)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return text
 	}
+	certificate, err := p.World.Certificate(p.read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := base64.StdEncoding.EncodeToString(certificate.DER)
+	p.secrets = map[string]string{
+		"an NHS number": nhsNumber, "PEM": "-----BEGIN", "PEM as Envoy sends it": "-----BEGIN%20",
+		"a certificate": encoded[:40], "a certificate as Envoy sends it": url.QueryEscape(encoded)[:40],
+	}
 	search := "/STU3/DocumentReference?subject=https%3A%2F%2Fdemographics.spineservices.nhs.uk%2FSTU3%2FPatient%2F" + nhsNumber
-	secrets := []string{nhsNumber}
-	var answers []*mesh.Answer
 	seen := map[string]int{}
-	for _, over := range []map[string]any{
+	for i, over := range []map[string]any{
 		{},
 		{"requesting_patient": subject + "0"},
 		{"sub": subject + "0"},
@@ -72,56 +115,147 @@ func TestNHSNumberStaysInTheRequest(t *testing.T) {
 		{"scope": "patient/DocumentReference.write"},
 	} {
 		credential := token(over)
-		secrets = append(secrets, credential, credential[strings.LastIndexByte(credential, '.')+1:])
+		p.secrets[fmt.Sprint("token ", i)] = credential
+		p.secrets[fmt.Sprint("the signature of token ", i)] = credential[strings.LastIndexByte(credential, '.')+1:]
 		for _, accept := range []string{"application/fhir+json", "application/fhir+xml"} {
 			for _, protocol := range mesh.Protocols {
-				r := s.request(t, s.read).Without("authorization").With("authorization", "Bearer "+credential).With("accept", accept)
+				r := p.request(t, p.read).Without("authorization").With("authorization", "Bearer "+credential).With("accept", accept)
 				r.Target = search
-				answer, err := s.client(t, s.edge, s.read).Do(t.Context(), protocol, r)
+				answer, err := p.client(t, p.edge, p.read).Do(t.Context(), protocol, r)
 				if err != nil {
 					t.Fatal(err)
 				}
-				answers = append(answers, answer)
+				p.answers = append(p.answers, answer)
 				seen[answer.Header.Get("X-Asid-Reason")]++
 			}
+		}
+	}
+	// An id that Envoy did not make, in a request that it refuses before it makes one, and a
+	// method that is no word. Their answers say to the client what it sent itself.
+	refused := p.request(t, p.read).With("x-request-id", nhsNumber)
+	refused.Target = "/STU3/a%2Fb"
+	odd := p.request(t, p.read)
+	odd.Method = nhsNumber
+	for reason, r := range map[string]mesh.Request{"": refused, "method-not-allowed": odd} {
+		answer, err := p.client(t, p.edge, p.read).Do(t.Context(), mesh.HTTP2, r)
+		if err != nil || answer.Status != 400 || answer.Header.Get("X-Asid-Reason") != reason {
+			t.Errorf("%v, %v", answer, err)
 		}
 	}
 	if seen[""] == 0 || len(seen) < 3 { // or what follows would look at nothing
 		t.Errorf("the Reasons were %v, want some allowed and several Reasons", seen)
 	}
+}
+
+// search looks for the secrets in everything that was printed, logged, exported, answered,
+// and sent to the API beside the token.
+func (p *privacy) search(t *testing.T) {
+	t.Helper()
 	places := map[string]string{}
-	for i, a := range answers {
+	for i, a := range p.answers {
 		var text strings.Builder
 		a.Header.Write(&text)
 		places["answer "+strconv.Itoa(i)] = text.String() + string(a.Body)
 	}
-	for i, request := range s.Upstream.All() {
+	for i, request := range p.Upstream.All() {
 		for name, values := range request.Header {
 			if name != "Authorization" {
 				places["header "+name+" of request "+strconv.Itoa(i)+" to the API"] = strings.Join(values, ",")
 			}
 		}
 	}
-	outputs, err := s.Outputs()
-	if err != nil {
+	var err error
+	if places["metrics"], err = p.Replica().Metrics(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	maps.Copy(places, outputs)
-	if places["metrics"], err = s.Replica().Metrics(t.Context()); err != nil {
+	if places["Envoy's stats"], err = p.edge.Stats(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if places["Envoy's stats"], err = s.edge.Stats(t.Context()); err != nil {
+	// Both hold back what they write, until they end.
+	if err := errors.Join(p.edge.Stop(), p.Replica().Stop()); err != nil {
 		t.Fatal(err)
 	}
+	if p.outputs, err = p.Outputs(); err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(places, p.outputs)
 	for place, text := range places {
-		if text == "" && strings.HasSuffix(place, ".jsonl") {
+		if text == "" && (strings.HasSuffix(place, ".jsonl") || strings.HasSuffix(place, ".access.log")) {
 			t.Errorf("%s is empty", place)
 		}
-		for _, secret := range secrets {
+		for what, secret := range p.secrets {
 			if i := strings.Index(text, secret); i >= 0 {
-				t.Errorf("%s tells: …%q", place, text[max(0, i-80):i+len(secret)])
+				t.Errorf("%s tells %s: …%q", place, what, text[max(0, i-80):i+len(secret)])
 			}
 		}
+	}
+}
+
+// checkRecords holds what was answered against the audit log and Envoy's access log.
+func (p *privacy) checkRecords(t *testing.T, allows any) {
+	t.Helper()
+	type decision struct {
+		ID          string `json:"decision_id"`
+		Decision    string
+		Reason      string
+		ASID        string
+		Endpoint    string
+		Interaction string
+		RequestID   string `json:"request_id"`
+		Certificate string `json:"certificate_sha256"`
+	}
+	logged, audited := map[string]decision{}, map[string]decision{}
+	for _, text := range p.outputs {
+		for line := range strings.Lines(text) {
+			var l struct {
+				decision
+				Log       string
+				RequestID string `json:"request_id"`
+				Authz     decision
+			}
+			if json.Unmarshal([]byte(line), &l) != nil {
+				continue // Envoy's own log
+			}
+			switch {
+			case l.Log == "request" && l.Authz.ID == "": // answered by Envoy
+			case l.Log == "request":
+				logged[l.Authz.ID] = l.Authz
+				if l.RequestID == "" || l.RequestID != l.Authz.RequestID {
+					t.Errorf("the access log has request %q, with a decision about %q", l.RequestID, l.Authz.RequestID)
+				}
+			case l.ID != "":
+				l.decision.RequestID = l.RequestID
+				audited[l.ID] = l.decision
+			}
+		}
+	}
+	if len(logged) != len(p.answers)+1 { // +1: the odd method
+		t.Errorf("the access log has %d decisions, for %d answers", len(logged), len(p.answers))
+	}
+	allowed, due := 0, 0
+	for id, l := range logged {
+		record, written := audited[id]
+		want := l.Decision == "deny"
+		if l.Decision == "allow" {
+			allowed++
+			first, err := strconv.ParseUint(id[:8], 16, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = allows == nil || allows == "sampled" && first%2 == 0
+			if want {
+				due++
+			}
+			if l.ASID == "" || l.Endpoint == "" || l.Interaction == "" || l.Certificate == "" {
+				t.Errorf("the access log does not say who was allowed what: %+v", l)
+			}
+		}
+		if written != want || written && record != l {
+			t.Errorf("the audit log says %+v, and the access log %+v", record, l)
+		}
+	}
+	if allowed == 0 || len(audited) != len(logged)-allowed+due {
+		t.Errorf("%d were allowed, %d of them are due to the audit log, which has %d records", allowed, due, len(audited))
 	}
 }
 
