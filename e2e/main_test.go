@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -96,7 +97,12 @@ func startMesh(t *testing.T, world *authztest.Minted, options mesh.Options) *mes
 		if t.Failed() {
 			t.Log(m.Log())
 		}
-		if err := m.Close(); err != nil {
+		err := m.Stop()
+		outputs, unread := m.Outputs()
+		for name, text := range outputs {
+			expectNothingPrivate(t, name, text)
+		}
+		if err := errors.Join(err, unread, m.Close()); err != nil {
 			t.Error(err)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,6 +32,19 @@ func sumOf(t *testing.T, metrics, name string) (sum int) {
 		}
 	}
 	return sum
+}
+
+// private is what no output may hold, whatever a test has sent: the beginning of a token, PEM,
+// and the NHS numbers of the corpus.
+var private = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8}|-----BEGIN|(?i:nhs-number)|\b(?:991200388[89]|9912004000|9434765919)\b`)
+
+// expectNothingPrivate looks through what the processes of a mesh have written. Every mesh of
+// these tests ends with it.
+func expectNothingPrivate(t *testing.T, name, text string) {
+	t.Helper()
+	if at := private.FindStringIndex(text); at != nil {
+		t.Errorf("%s tells: …%q", name, text[max(0, at[0]-200):at[1]])
+	}
 }
 
 // A citizen's subject is an NHS number, and so is what he searches for. It goes to the API in

@@ -179,6 +179,9 @@ func (e *explanation) explainRecord(g *generation, stdin io.Reader, stdout io.Wr
 	if err := json.Unmarshal([]byte(line), &record); err != nil {
 		return fmt.Errorf("%s holds no line of the audit log: %w", e.record, err)
 	}
+	if record.ID == "" { // a count of what was not written
+		return fmt.Errorf("%s: the line is of no decision", e.record)
+	}
 	var facts authz.Facts
 	for _, field := range []struct {
 		text string

@@ -406,6 +406,10 @@ func TestExplain(t *testing.T) {
 	if code, out := explain("--path", path, "--header", "no colon"); code != exitUsage {
 		t.Errorf("a bad header: exit %d: %s", code, out)
 	}
+	d.write("summary.json", `{"time":"2026-11-24T09:00:00Z","schema":1,"reason":"asid-unknown","suppressed":3,"since":"2026-11-24T08:59:50Z"}`)
+	if code, out := explain("--record", d.path("summary.json")); code != exitFailed || !strings.Contains(out, "of no decision") {
+		t.Errorf("a summary: exit %d: %s", code, out)
+	}
 	if code, out := explain("--record", d.path("map.yaml")); code != exitFailed {
 		t.Errorf("no record: exit %d: %s", code, out)
 	}

@@ -240,9 +240,9 @@ func (m *Mesh) Log() string {
 	return log
 }
 
-// Close ends every process, in the order in which requests reach them, and removes the
-// directory. The error says which of them did not end as it should.
-func (m *Mesh) Close() error {
+// Stop ends every process, in the order in which requests reach them, so that they have
+// written what they hold back. The error says which of them did not end as it should.
+func (m *Mesh) Stop() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []error
@@ -252,6 +252,12 @@ func (m *Mesh) Close() error {
 	for _, a := range m.replicas {
 		all = append(all, a.Stop())
 	}
+	return errors.Join(all...)
+}
+
+// Close is Stop, and removes the directory.
+func (m *Mesh) Close() error {
+	all := []error{m.Stop()}
 	if m.Upstream != nil {
 		m.Upstream.close()
 	}
