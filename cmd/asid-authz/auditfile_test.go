@@ -91,7 +91,7 @@ func (f *fileTest) expect(got []int, from, to int, without ...int) {
 func TestAuditFileRotates(t *testing.T) {
 	f := newFileTest(t, 100, 3)
 	dir := filepath.Dir(f.path)
-	others := []string{"audit-notes.jsonl", "audit-20261124T090000.1Z.jsonl", "audit-20261124T090000.000000000Z.jsonl.gz"}
+	others := []string{"audit-notes.jsonl", "audit-20261124T090000,000000000Z.jsonl", "audit-20261124T090000.000000000Z.jsonl.gz"}
 	for _, name := range others { // somebody else's
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
