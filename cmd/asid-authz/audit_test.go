@@ -311,6 +311,9 @@ func TestAuditStalled(t *testing.T) {
 			if err := a.close(); err != nil {
 				t.Fatal(err)
 			}
+			if held := a.queue.size(); held != 0 {
+				t.Errorf("%d bytes are held when all is written", held)
+			}
 			lines := out.lines(t)
 			if a.lostRecords() != lost || len(lines) != n-lost+1 {
 				t.Fatalf("%d are lost of %d, and there are %d lines", a.lostRecords(), n, len(lines))
