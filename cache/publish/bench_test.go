@@ -21,6 +21,7 @@ func BenchmarkPublish(b *testing.B) {
 			b.Fatal(err)
 		}
 		m := many(b, n, 50)
+		apply(b, p, m)
 		b.Run(fmt.Sprintf("systems=%d/generation", n), func(b *testing.B) {
 			for b.Loop() {
 				if err := s.Admin().FlushAll(b.Context()).Err(); err != nil {
