@@ -42,7 +42,7 @@ build: check-go ## the binary, in bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/asid-authz ./cmd/asid-authz
 
 docs: check-go ## rewrite the tables in docs/ that are made from the code
-	go test ./cmd/asid-authz -run TestDocs -update
+	go test ./cmd/asid-authz -run 'TestDocs|TestDeployedEnvoy' -update
 
 deploy-check: check-go ## manifests, alert rules and dashboard, with the programs that read them; ALL=1 if none may be missing
 	@go run ./deploy/check $(if $(ALL),-all)
