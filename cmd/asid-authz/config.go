@@ -25,8 +25,9 @@ import (
 // flag overrides it. Secrets are never in it, only the paths of files that hold them.
 // A relative path is relative to the directory of the configuration file.
 //
-// The settings in listen, admin and audit, and limits.max_connection_age, are the
-// process's: a changed value takes effect with a restart, and the log says so. Everything else is a generation: a changed
+// The settings in listen, admin, audit and map.redis, and limits.max_connection_age, are
+// the process's: a changed value takes effect with a restart, and the log says so.
+// Everything else is a generation: a changed
 // file is built whole beside the running one and swapped in, or refused with the old one
 // kept. The files that it names (map, CA bundle, key sets, server certificate) are
 // watched too, each on its own.
@@ -122,8 +123,9 @@ type KeysConfig struct {
 
 // MapConfig says where the interaction map comes from.
 type MapConfig struct {
-	Source       SourceValue   `yaml:"source"`        // file
-	File         PathValue     `yaml:"file"`          // In the format of `asid-authz map check`.
+	Source       SourceValue   `yaml:"source"`        // file or redis. A changed one is refused until a restart.
+	File         PathValue     `yaml:"file"`          // With source file, in the format of `asid-authz map check`.
+	Redis        *RedisConfig  `yaml:"redis"`         // With source redis. The map that `asid-authz map apply` publishes.
 	MaxStaleness DurationValue `yaml:"max_staleness"` // How old the map may be before nothing is allowed any more. Default 1h: a revoked system can go on for that long if the source cannot be read.
 	BreakGlass   PathValue     `yaml:"break_glass"`   // File with the orders of an emergency: ASIDs and certificates that are denied at once, an older map that is used for a while. Without orders it holds {}.
 }
@@ -194,7 +196,7 @@ func decodeConfig(file string, text []byte) (*Config, error) {
 
 // needsRestart reports whether c differs from old in what only a restart can change.
 func (c *Config) needsRestart(old *Config) bool {
-	return !reflect.DeepEqual([]any{c.Listen, c.Admin, c.Audit, c.Limits.MaxConnectionAge}, []any{old.Listen, old.Admin, old.Audit, old.Limits.MaxConnectionAge})
+	return !reflect.DeepEqual([]any{c.Listen, c.Admin, c.Audit, c.Map.Redis, c.Limits.MaxConnectionAge}, []any{old.Listen, old.Admin, old.Audit, old.Map.Redis, old.Limits.MaxConnectionAge})
 }
 
 func (c *Config) setDefaults() {
@@ -262,8 +264,14 @@ func (c *Config) missing() (texts []string) {
 		object(sources != 1, "issuers[%d].keys: say exactly one of file, url and discovery", i)
 		object(issuer.Keys.File != "" && (issuer.Keys.CA != "" || issuer.Keys.AllowHTTP), "issuers[%d].keys: ca and allow_http belong to url and discovery", i)
 	}
-	object(c.Map.Source == "", "map.source is missing: file")
+	object(c.Map.Source == "", "map.source is missing: file or redis")
 	object(c.Map.Source == "file" && c.Map.File == "", "map.file is missing")
+	object(c.Map.Source == "file" && c.Map.Redis != nil, "map.redis belongs to map.source: redis")
+	object(c.Map.Source == "redis" && c.Map.Redis == nil, "map.redis is missing: where the server is")
+	object(c.Map.Source == "redis" && c.Map.File != "", "map.file belongs to map.source: file")
+	if c.Map.Redis != nil {
+		texts = append(texts, c.Map.Redis.missing("map.redis.")...)
+	}
 	object(c.Trust.ClientCA == "", "trust.client_ca is missing: the bundle that issued the client certificates (or, written out, %s)", trustEnvoy)
 	object(c.Trust.ClientCA == trustEnvoy && len(c.Trust.CRL) > 0, "trust.crl: with client_ca: %s no certificate is verified here, and no CRL either; name the bundle", trustEnvoy)
 	object(len(c.Trust.CRL) > maxCRLFiles, "trust.crl: at most %d files", maxCRLFiles)
@@ -371,7 +379,7 @@ func (v *OutputValue) UnmarshalYAML(n *yaml.Node) error {
 }
 
 func (v *SourceValue) UnmarshalYAML(n *yaml.Node) error {
-	return oneOf(n, v, map[string]SourceValue{"file": "file"}, "file")
+	return oneOf(n, v, map[string]SourceValue{"file": "file", "redis": "redis"}, "file or redis")
 }
 
 func (v *PathValue) UnmarshalYAML(n *yaml.Node) error {

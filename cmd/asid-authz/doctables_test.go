@@ -28,6 +28,9 @@ import (
 	"asid-authz/authz"
 	"asid-authz/authz/authztest"
 	"asid-authz/authz/profile"
+	"asid-authz/cache"
+	"asid-authz/cache/conn"
+	"asid-authz/cache/layout"
 	"asid-authz/envoy"
 )
 
@@ -218,24 +221,26 @@ func rulesTable(t *testing.T) *docTable {
 
 // settingTypes are the types of values in the words of whoever writes them.
 var settingTypes = map[reflect.Type]string{
-	reflect.TypeFor[string]():        "text",
-	reflect.TypeFor[*string]():       "text",
-	reflect.TypeFor[[]string]():      "list of text",
-	reflect.TypeFor[bool]():          "true or false",
-	reflect.TypeFor[[]ASIDValue]():   "list of ASIDs",
-	reflect.TypeFor[AddressValue]():  "host:port",
-	reflect.TypeFor[DurationValue](): "duration",
-	reflect.TypeFor[CountValue]():    "number",
-	reflect.TypeFor[PathValue]():     "path",
-	reflect.TypeFor[[]PathValue]():   "list of paths",
-	reflect.TypeFor[ModeValue]():     "word",
-	reflect.TypeFor[PlaceValue]():    "word",
-	reflect.TypeFor[OutputValue]():   "word",
-	reflect.TypeFor[AllowsValue]():   "word",
-	reflect.TypeFor[OnFullValue]():   "word",
-	reflect.TypeFor[SizeValue]():     "size",
-	reflect.TypeFor[NumberValue]():   "number",
-	reflect.TypeFor[SourceValue]():   "word",
+	reflect.TypeFor[string]():         "text",
+	reflect.TypeFor[*string]():        "text",
+	reflect.TypeFor[[]string]():       "list of text",
+	reflect.TypeFor[bool]():           "true or false",
+	reflect.TypeFor[[]ASIDValue]():    "list of ASIDs",
+	reflect.TypeFor[AddressValue]():   "host:port",
+	reflect.TypeFor[[]AddressValue](): "list of host:port",
+	reflect.TypeFor[NamespaceValue](): "text",
+	reflect.TypeFor[DurationValue]():  "duration",
+	reflect.TypeFor[CountValue]():     "number",
+	reflect.TypeFor[PathValue]():      "path",
+	reflect.TypeFor[[]PathValue]():    "list of paths",
+	reflect.TypeFor[ModeValue]():      "word",
+	reflect.TypeFor[PlaceValue]():     "word",
+	reflect.TypeFor[OutputValue]():    "word",
+	reflect.TypeFor[AllowsValue]():    "word",
+	reflect.TypeFor[OnFullValue]():    "word",
+	reflect.TypeFor[SizeValue]():      "size",
+	reflect.TypeFor[NumberValue]():    "number",
+	reflect.TypeFor[SourceValue]():    "word",
 }
 
 // settingsTable is made from config.go alone: its comments are the manual. A key has a
@@ -337,12 +342,16 @@ func saidDefault(comment string) string {
 // each field under "Struct.Field".
 func configComments(t *testing.T) map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	comments := map[string]string{}
-	for _, declaration := range file.Decls {
+	var declarations []ast.Decl
+	for _, name := range []string{"config.go", "redis.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		declarations = append(declarations, file.Decls...)
+	}
+	for _, declaration := range declarations {
 		types, is := declaration.(*ast.GenDecl)
 		if !is || types.Tok != token.TYPE {
 			continue
@@ -450,7 +459,9 @@ func metricsTable(t *testing.T, g *generation) *docTable {
 	t.Helper()
 	s := &service{log: zap.NewNop(), metrics: newMetrics(), identity: &serverIdentity{}}
 	s.identity.certificate.Store(&tls.Certificate{Leaf: &x509.Certificate{}}) // without one there is no series
-	s.generation.Store(g)
+	fromRedis := *g                                                           // has more to tell than one from a file
+	fromRedis.interactions = redisMap{cache.NewReplica(zap.NewNop(), conn.Options{}, layout.DefaultNamespace)}
+	s.generation.Store(&fromRedis)
 	s.metrics.observe(s, envoy.NewServer(func() *envoy.Rules { return g.rules }, func(*envoy.Record) error { return nil }))
 	s.metrics.reload("map", "loaded") // a vector without samples is not gathered
 	families, err := s.metrics.registry.Gather()

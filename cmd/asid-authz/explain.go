@@ -96,6 +96,9 @@ func (e *explanation) run(ctx context.Context, stdin io.Reader, stdout io.Writer
 	if err != nil {
 		return err
 	}
+	if err := g.await(ctx, 10*time.Second); err != nil {
+		return err
+	}
 	if e.record != "" {
 		return e.explainRecord(g, stdin, stdout)
 	}
@@ -210,7 +213,7 @@ func (e *explanation) explainRecord(g *generation, stdin io.Reader, stdout io.Wr
 		status, outcome := g.rules.Answer(&denied, "")
 		printAnswer(stdout, status, outcome.Code, reason) // without the text: its values are not in the record
 	}
-	fmt.Fprintf(stdout, "\nby the files of today (map version %d):\n", g.interactions.Status().Version)
+	fmt.Fprintf(stdout, "\nby the files of today (map version %d):\n", g.interactions.state().version)
 	printSteps(stdout, g.authorizer.ExplainFacts(time.Now(), facts))
 	printSystem(stdout, g, &facts, nil)
 	return nil

@@ -7,7 +7,6 @@ import (
 
 	"asid-authz/authz"
 	"asid-authz/authz/profile"
-	"asid-authz/cache"
 	"asid-authz/envoy"
 )
 
@@ -18,7 +17,7 @@ type generation struct {
 	authorizer *authz.Authorizer
 	rules      *envoy.Rules
 
-	interactions *cache.Memory
+	interactions heldMap
 	trust        authz.TrustSource
 	breakGlass   *breakGlassFile // nil: none is configured
 	keys         []issuerKeys
@@ -54,7 +53,9 @@ func build(c *Config, previous *generation, log *zap.Logger) (*generation, error
 	if err != nil {
 		return nil, err
 	}
-	g.useMap(previous, log)
+	if err := g.useMap(previous, log); err != nil {
+		return nil, err
+	}
 	g.useBreakGlass(previous)
 	g.useTrust(previous)
 	if err := g.useKeys(previous, log); err != nil {
@@ -130,19 +131,6 @@ func loadProfile(c ProfileConfig, path func(PathValue) string) (authz.Profile, e
 		g.config.Profile.File = PathValue(path(c.File))
 	}
 	return g.profile()
-}
-
-func (g *generation) useMap(previous *generation, log *zap.Logger) {
-	path := g.config.path(g.config.Map.File)
-	shared := previous != nil && previous.config.path(previous.config.Map.File) == path
-	if shared {
-		g.interactions = previous.interactions
-	} else {
-		g.interactions = cache.NewMemory(log)
-	}
-	g.files = append(g.files, &watchedFile{what: "map", path: path, shared: shared, ownerLogs: true, load: func(text []byte, now time.Time) (bool, error) {
-		return g.interactions.Load(path, text, now)
-	}})
 }
 
 func (g *generation) useTrust(previous *generation) {

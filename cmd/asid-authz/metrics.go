@@ -99,6 +99,12 @@ var (
 	mapAge     = prometheus.NewDesc("asid_authz_map_age_seconds", "Time since the interaction map was last known to be the newest.", nil, nil)
 	mapVersion = prometheus.NewDesc("asid_authz_map_version", "Version of the interaction map; 0 if there is none.", nil, nil)
 	mapSystems = prometheus.NewDesc("asid_authz_map_systems", "Accredited systems in the interaction map.", nil, nil)
+	mapBound   = prometheus.NewDesc("asid_authz_map_max_staleness_seconds", "How old the interaction map may be at the moment, break-glass included.", nil, nil)
+	mapLink    = prometheus.NewDesc("asid_authz_map_connected", "1 while the map in Redis is confirmed by every answer, else 0. Without Redis there is no such series, nor the other four about it.", nil, nil)
+	mapOlder   = prometheus.NewDesc("asid_authz_map_regressed", "1 while what is published in Redis is older than the map that is held.", nil, nil)
+	mapBroken  = prometheus.NewDesc("asid_authz_map_incomplete", "1 while what is published in Redis does not fit its manifest.", nil, nil)
+	mapRefused = prometheus.NewDesc("asid_authz_map_entries_refused", "Entries of the map in Redis that make no sense and are left out: their ASIDs are denied.", nil, nil)
+	mapLoads   = prometheus.NewDesc("asid_authz_map_reloads_total", "Times that the whole map was loaded from Redis.", nil, nil)
 	trustAge   = prometheus.NewDesc("asid_authz_trust_age_seconds", "Time since the CA bundle of the client certificates was last read.", nil, nil)
 	crlAge     = prometheus.NewDesc("asid_authz_crl_age_seconds", "Time since the CRL of a CA was last known to be the newest: the oldest of those in use.", nil, nil)
 	crlNext    = prometheus.NewDesc("asid_authz_crl_next_update_seconds", "Time until a CA has promised its next CRL (nextUpdate): the nearest, below 0 once it has passed, +Inf without CRLs.", nil, nil)
@@ -111,7 +117,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{mapAge, mapVersion, mapSystems, trustAge, crlAge, crlNext, breakGlass, orderAge, keysAge, expiry, panics} {
+	for _, d := range []*prometheus.Desc{mapAge, mapVersion, mapSystems, mapBound, mapLink, mapOlder, mapBroken, mapRefused, mapLoads, trustAge, crlAge, crlNext, breakGlass, orderAge, keysAge, expiry, panics} {
 		to <- d
 	}
 }
@@ -123,10 +129,19 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	g := c.service.generation.Load()
 	now := time.Now()
-	status := g.interactions.Status()
-	gauge(mapAge, authz.Age(now, status.Confirmed).Seconds())
-	gauge(mapVersion, float64(status.Version))
-	gauge(mapSystems, float64(status.Systems))
+	held := g.interactions.state()
+	gauge(mapAge, authz.Age(now, held.confirmed).Seconds())
+	gauge(mapVersion, float64(held.version))
+	gauge(mapSystems, float64(held.systems))
+	_, bound := g.authorizer.InForce(now)
+	gauge(mapBound, bound.Seconds())
+	if r := held.replica; r != nil {
+		gauge(mapLink, oneIf(r.Err == nil))
+		gauge(mapOlder, oneIf(r.Regressed))
+		gauge(mapBroken, oneIf(r.Incomplete))
+		gauge(mapRefused, float64(r.Refused))
+		to <- prometheus.MustNewConstMetric(mapLoads, prometheus.CounterValue, float64(r.Loads))
+	}
 	trust, confirmed := g.trust.Current()
 	gauge(trustAge, authz.Age(now, confirmed).Seconds())
 	gauge(crlAge, trust.CRLAge(now).Seconds())
@@ -137,11 +152,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	_, inForce := g.breakGlassAt(now)
 	for _, order := range []string{authz.BreakGlassDeny, authz.BreakGlassMaxStaleness} {
-		value := 0.0
-		if slices.Contains(strings.Split(inForce, ","), order) {
-			value = 1
-		}
-		gauge(breakGlass, value, order)
+		gauge(breakGlass, oneIf(slices.Contains(strings.Split(inForce, ","), order)), order)
 	}
 	gauge(orderAge, g.breakGlassAge(now).Seconds())
 	for _, k := range g.keys {
@@ -151,4 +162,11 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 		gauge(expiry, float64(held.Leaf.NotAfter.Unix()))
 	}
 	to <- prometheus.MustNewConstMetric(panics, prometheus.CounterValue, float64(c.checks.Panics()))
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

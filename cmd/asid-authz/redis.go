@@ -23,7 +23,7 @@ type RedisConfig struct {
 	Addresses            []AddressValue  `yaml:"addresses"`              // host:port of the server. Of the Sentinels, with sentinel_master; of some nodes of the Cluster, with cluster.
 	SentinelMaster       string          `yaml:"sentinel_master"`        // The name by which the Sentinels know the server.
 	Cluster              bool            `yaml:"cluster"`                // The server is a Redis Cluster. The map lies in one slot of it.
-	Namespace            NamespaceValue  `yaml:"namespace"`              // Where the map lies, so that several can lie side by side. Default asid-authz.
+	Namespace            NamespaceValue  `yaml:"namespace"`              // Where the map lies, so that several can lie side by side: asid-authz unless something else is written.
 	Username             string          `yaml:"username"`               // Of the ACL user.
 	PasswordFile         PathValue       `yaml:"password_file"`          // Read for every connection. A line end behind the password does not belong to it.
 	SentinelUsername     string          `yaml:"sentinel_username"`      // Of the ACL user at the Sentinels.

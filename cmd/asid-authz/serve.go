@@ -60,8 +60,11 @@ func checkConfig(file string, stdout, stderr io.Writer) error {
 		return err
 	}
 	(&announcements{}).announce(g, time.Now(), newLog(stderr))
-	status := g.interactions.Status()
-	fmt.Fprintf(stdout, "%s is good: profile %s, %d systems, %d issuers\n", file, g.authorizer.Profile.Name, status.Systems, len(g.keys))
+	systems := fmt.Sprintf("%d systems", g.interactions.state().systems)
+	if c.Map.Source == "redis" {
+		systems = "a map from Redis, which was not asked"
+	}
+	fmt.Fprintf(stdout, "%s is good: profile %s, %s, %d issuers\n", file, g.authorizer.Profile.Name, systems, len(g.keys))
 	return nil
 }
 
@@ -157,6 +160,7 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	})
 	log.Info("listening", zap.String("for", "operators"), zap.String("address", adminListener.Addr().String()))
 	s.running.Go(func() { s.watcher.run(background) })
+	s.running.Go(func() { g.follow(background) })
 	s.running.Go(func() { s.watchHealth(background) })
 	s.running.Go(func() {
 		(&lookout{log: log, metrics: s.metrics, identity: s.identity}).run(background, s.checks)
@@ -241,7 +245,7 @@ func (s *service) rebuild(ctx context.Context, text []byte, identityFiles []*wat
 		return false, err
 	}
 	if c.needsRestart(old.config) {
-		s.log.Warn("listen, admin, audit and limits.max_connection_age are the process's settings: their new values take effect with a restart")
+		s.log.Warn("listen, admin, audit, map.redis and limits.max_connection_age are the process's settings: their new values take effect with a restart")
 	}
 	s.adoptLocked(ctx, g, identityFiles)
 	s.warn(c)
