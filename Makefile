@@ -1,7 +1,7 @@
 # `make` lists the targets. Works with make 3.81 and bash 3.2.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint race fuzz bench build tools docs deploy-check check-go check-python
+.PHONY: help demo test faults lint race fuzz bench build tools docs deploy-check check-go check-python
 
 # The race detector needs a C compiler; where there is none the tests run without, and say so.
 RACE := $(shell command -v "$$(go env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
@@ -19,6 +19,9 @@ test: check-go check-python ## all tests, with a real Envoy and a real Redis or 
 	@[ -n "$(RACE)" ] || echo "no C compiler here: the tests run without the race detector"
 	go test $(RACE) -timeout 9m ./...
 	go test -run Allocates ./authz
+
+faults: check-go check-python ## every fault of Redis, in every topology
+	ASID_AUTHZ_FAULTS=all go test -timeout 39m -count 1 -run 'TestFaults' ./cache
 
 lint: check-go ## formatting, vet (also for macOS), staticcheck, tidy modules
 	@out=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }

@@ -81,6 +81,15 @@ func (d *deployment) admin(t *testing.T) *redis.Client {
 // publish publishes the content of a map file, whatever is there.
 func (d *deployment) publish(t *testing.T, text string) publish.Result {
 	t.Helper()
+	result, err := d.tryToPublish(t, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func (d *deployment) tryToPublish(t *testing.T, text string) (result publish.Result, err error) {
+	t.Helper()
 	f, err := cache.DecodeMap("map.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -93,20 +102,16 @@ func (d *deployment) publish(t *testing.T, text string) publish.Result {
 	defer cancel()
 	p, err := publish.Open(ctx, d.conn(redistest.Publisher), layout.DefaultNamespace)
 	if err != nil {
-		t.Fatal(err)
+		return result, err
 	}
 	defer p.Close()
 	state, err := p.Read(ctx)
 	if err != nil {
-		t.Fatal(err)
+		return result, err
 	}
 	plan := publish.NewPlan(state, m)
 	plan.Repair = len(state.Damage) > 0
-	result, err := p.Apply(ctx, plan, publish.Meta{By: "test", Reason: "test", Action: "apply"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
+	return p.Apply(ctx, plan, publish.Meta{By: "test", Reason: "test", Action: "apply"})
 }
 
 // patience bounds every wait for something that comes by itself.
