@@ -322,6 +322,9 @@ func TestFaults(t *testing.T) {
 				options = s.d.at(redistest.Reader, s.proxy.Address())
 			}
 			version := s.publish(granted)
+			if f.topology != "standalone" {
+				s.replicated()
+			}
 			s.r = cache.NewHastyReplica(log(t), options, layout.DefaultNamespace)
 			run(t, s.r)
 			s.serves(version)
@@ -363,6 +366,21 @@ func (s *stage) decide() {
 		}
 	}()
 	s.t.Cleanup(func() { cancel(); <-done })
+}
+
+// replicated waits until a replica of the server has what was published: a failover before
+// that loses it, which is another fault.
+func (s *stage) replicated() {
+	s.t.Helper()
+	until(s.t, "a replica has what was published", func() bool {
+		p := s.server.Admin().Pipeline()
+		p.Set(s.t.Context(), "{asid-authz}:probe", "x", 0) // WAIT is about the connection's own writes
+		n := p.Do(s.t.Context(), "WAIT", 1, 1000)
+		_, err := p.Exec(s.t.Context())
+		s.must(err)
+		acknowledged, _ := n.Int()
+		return acknowledged > 0
+	})
 }
 
 func (s *stage) must(err error) {
@@ -421,6 +439,11 @@ func (s *stage) serves(version uint64) {
 func (s *stage) young() {
 	s.t.Helper()
 	now := time.Now()
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("%+v", s.r.Status())
+		}
+	}()
 	until(s.t, "the map is confirmed", func() bool { status := s.r.Status(); return status.Err == nil && status.Confirmed.After(now) })
 }
 
