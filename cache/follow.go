@@ -165,13 +165,14 @@ func (r *Replica) reload(ctx context.Context, s server) error {
 	r.held, r.doubt, r.fails, r.retry = h, nil, 0, time.Time{}
 	r.counts.loads++
 	r.confirm(asked)
-	var before *authz.InteractionMap
+	var before layout.Head
 	if old != nil {
-		before = old.m
+		before = old.head
 	}
-	added, removed, changed := difference(before, h.m)
+	// Only what costs nothing: to compare two large maps takes about as long as to load
+	// one, and nothing is followed meanwhile.
 	r.log.Info("interaction map loaded", zap.Uint64("version", h.head.Version), zap.Int("systems", h.m.Len()), zap.Duration("took", time.Since(began)),
-		zap.Int("added", added), zap.Int("removed", removed), zap.Int("changed", changed), zap.Int("left_out", len(h.refused)), zap.Int("unparsable_interactions", h.unparsable))
+		zap.Uint64("before", before.Version), zap.Int("left_out", len(h.refused)), zap.Int("unparsable_interactions", h.unparsable))
 	return nil
 }
 
@@ -245,7 +246,8 @@ func (h *held) same(read part, bucket int) error {
 	}
 	// Decoded by the server's own dictionary, which must be the one that is held.
 	there := &held{suspended: h.suspended, refused: map[string]bool{}}
-	if err := there.check(read, h.head.Generation, bucket); err != nil {
+	var b authz.MapBuilder // so that both sides are written alike
+	if err := there.check(&b, read, h.head.Generation, bucket); err != nil {
 		return err
 	}
 	if there.idTally != h.idTally {
@@ -254,12 +256,11 @@ func (h *held) same(read part, bucket int) error {
 	if len(read.buckets[0]) != h.inBucket[bucket] {
 		return incomplete("bucket %s has %d entries, and %d are held", layout.BucketName(byte(bucket)), len(read.buckets[0]), h.inBucket[bucket])
 	}
-	var b authz.MapBuilder // so that both sides are written alike
 	var buffer []int
 	for field, value := range read.buckets[0] {
-		s, err := there.system(field, value, h.suspended, &buffer)
+		s, numbers, err := there.system(field, value, h.suspended, &buffer)
 		if err == nil {
-			err = b.Add(s)
+			err = b.AddNumbered(s, numbers)
 		}
 		if (err != nil) != h.refused[field] {
 			return incomplete("the entry of %s is not the one that is held", authz.Excerpt(field))

@@ -15,7 +15,7 @@ type held struct {
 	m    *authz.InteractionMap
 	head layout.Head
 
-	ids        []authz.InteractionID // the dictionary; the zero one where an id does not parse
+	ids        []int // the dictionary, as numbers in m; -1 where an id does not parse
 	idTally    layout.Tally
 	unparsable int
 
@@ -33,8 +33,8 @@ func incomplete(format string, args ...any) error {
 	return incompleteError{fmt.Sprintf(format, args...)}
 }
 
-// addIDs takes the next ids of the dictionary.
-func (h *held) addIDs(ids []string) error {
+// addIDs takes the next ids of the dictionary, for the map that b builds.
+func (h *held) addIDs(b *authz.MapBuilder, ids []string) error {
 	if len(h.ids)+len(ids) > layout.MaxIDs {
 		return incomplete("a dictionary of more than %d interactions", layout.MaxIDs)
 	}
@@ -44,31 +44,32 @@ func (h *held) addIDs(ids []string) error {
 			h.unparsable++
 		}
 		h.idTally.Add(strconv.Itoa(len(h.ids)), text)
-		h.ids = append(h.ids, id)
+		h.ids = append(h.ids, b.Number(id))
 	}
 	return nil
 }
 
-// system returns the entry of a field and value of a bucket, with the layer over it.
-func (h *held) system(field, value string, suspended map[string]bool, buffer *[]int) (authz.AccreditedSystem, error) {
-	s, numbers, err := layout.DecodeEntry(field, value, *buffer)
+// system returns the entry of a field and value of a bucket, with the layer over it, and
+// its interactions as numbers in the map. Whether it makes sense is for the builder to say.
+func (h *held) system(field, value string, suspended map[string]bool, buffer *[]int) (s authz.AccreditedSystem, numbers []int, err error) {
+	s, numbers, err = layout.DecodeEntry(field, value, *buffer)
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
 	*buffer = numbers
-	s.Interactions = make([]authz.InteractionID, 0, len(numbers))
+	known := numbers[:0]
 	for _, n := range numbers {
 		if n >= len(h.ids) {
-			return s, fmt.Errorf("interaction %d is not in the dictionary of %d", n, len(h.ids))
+			return s, nil, fmt.Errorf("interaction %d is not in the dictionary of %d", n, len(h.ids))
 		}
-		if id := h.ids[n]; !id.IsZero() {
-			s.Interactions = append(s.Interactions, id)
+		if number := h.ids[n]; number >= 0 {
+			known = append(known, number)
 		}
 	}
 	if suspended[field] {
 		s.State = authz.Suspended
 	}
-	return s, s.Validate()
+	return s, known, nil
 }
 
 // next returns the change in the entry of the log that follows on h. An error says that
@@ -117,7 +118,8 @@ func (h *held) apply(e logEntry, c *layout.Change, objects func(asid string, err
 	n := *h
 	n.head.Version, n.head.Tip = e.version, h.head.Tip.Next(e.version, e.change)
 	n.ids = slices.Clip(n.ids) // what is appended must not be seen by h
-	if err := n.addIDs(c.IDs); err != nil {
+	b := h.m.Change()
+	if err := n.addIDs(b, c.IDs); err != nil {
 		return nil, err
 	}
 	if len(c.Suspend)+len(c.Resume) > 0 {
@@ -130,8 +132,6 @@ func (h *held) apply(e logEntry, c *layout.Change, objects func(asid string, err
 		}
 	}
 	n.refused = maps.Clone(h.refused)
-	var put []authz.AccreditedSystem
-	var drop []authz.ASID
 	var buffer []int
 	touched := map[string]bool{}
 	// out takes the entry out of the count; what is left of it in the map, if anything,
@@ -150,28 +150,36 @@ func (h *held) apply(e logEntry, c *layout.Change, objects func(asid string, err
 	}
 	for _, asid := range c.Drop {
 		if a, is := out(asid); is {
-			drop = append(drop, a)
+			if err := b.Remove(a); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, p := range c.Put {
 		a, is := out(p.Field)
 		n.inBucket[layout.BucketOf(p.Field)]++
-		s, err := n.system(p.Field, p.Value, n.suspended, &buffer)
+		s, numbers, err := n.system(p.Field, p.Value, n.suspended, &buffer)
 		if err == nil {
-			put = append(put, s)
+			err = b.PutNumbered(s, numbers)
+		}
+		if err == nil {
 			continue
 		}
 		objects(p.Field, err)
 		n.refused[p.Field] = true
 		if is {
-			drop = append(drop, a)
+			if err := b.Remove(a); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, p := range c.Suspend {
 		if a, err := authz.ParseASID(p.Field); err == nil && !touched[p.Field] {
 			if s, known := h.m.System(a); known {
 				s.State = authz.Suspended
-				put = append(put, s)
+				if err := b.Put(s); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
@@ -183,7 +191,7 @@ func (h *held) apply(e logEntry, c *layout.Change, objects func(asid string, err
 		}
 	}
 	var err error
-	if n.m, err = h.m.With(e.version, put, drop); err != nil {
+	if n.m, err = b.Build(e.version); err != nil {
 		return nil, err
 	}
 	return &n, nil

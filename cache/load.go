@@ -63,29 +63,47 @@ func loadOnce(ctx context.Context, s server, pace pace, objects func(asid string
 		return nil, never, incomplete("the suspension layer does not fit the manifest")
 	}
 
+	// The next part is on its way while this one is decoded.
+	ctx, stop := context.WithCancel(ctx)
 	var b authz.MapBuilder
 	var buffer []int
-	for first := 0; first < layout.Buckets; {
-		n, entries := 0, 0
-		for first+n < layout.Buckets && (n == 0 || entries+manifest.Buckets[first+n].Count <= entriesInPart) {
-			entries += manifest.Buckets[first+n].Count
-			n++
+	ask := func(first int) *pending {
+		p := &pending{first: first, done: make(chan struct{})}
+		for entries := 0; first+p.n < layout.Buckets && (p.n == 0 || entries+manifest.Buckets[first+p.n].Count <= entriesInPart); p.n++ {
+			entries += manifest.Buckets[first+p.n].Count
 		}
-		step, cancel := within()
-		read, err := s.buckets(step, manifest.Generation, first, n, len(h.ids))
-		cancel()
-		if err != nil {
+		known := len(h.ids)
+		go func() {
+			defer close(p.done)
+			step, cancel := within()
+			defer cancel()
+			p.read, p.err = s.buckets(step, manifest.Generation, first, p.n, known)
+		}()
+		return p
+	}
+	part := ask(0)
+	defer func() { // nobody may be on the connection after a load that failed
+		stop()
+		<-part.done
+	}()
+	for {
+		<-part.done
+		if part.err != nil {
+			return nil, never, part.err
+		}
+		read, first, last := part.read, part.first, part.first+part.n == layout.Buckets
+		if err := h.check(&b, read, manifest.Generation, first); err != nil {
 			return nil, never, err
 		}
-		if err := h.check(read, manifest.Generation, first); err != nil {
-			return nil, never, err
+		if !last {
+			part = ask(first + part.n)
 		}
 		for i, bucket := range read.buckets {
 			h.inBucket[first+i] = len(bucket)
 			for field, value := range bucket {
-				system, err := h.system(field, value, h.suspended, &buffer)
+				system, numbers, err := h.system(field, value, h.suspended, &buffer)
 				if err == nil {
-					err = b.Add(system)
+					err = b.AddNumbered(system, numbers)
 				}
 				if err != nil {
 					h.refused[field] = true
@@ -93,7 +111,9 @@ func loadOnce(ctx context.Context, s server, pace pace, objects func(asid string
 				}
 			}
 		}
-		first += n
+		if last {
+			break
+		}
 	}
 	if h.m, err = b.Build(h.head.Version); err != nil {
 		return nil, never, err
@@ -128,16 +148,24 @@ func loadOnce(ctx context.Context, s server, pace pace, objects func(asid string
 	}
 }
 
-// check takes the dictionary's part of a read, and compares the read with the manifest of
-// its moment.
-func (h *held) check(read part, generation uint64, first int) error {
+// A pending part of a load is there when done is closed.
+type pending struct {
+	first, n int // buckets
+	read     part
+	err      error
+	done     chan struct{}
+}
+
+// check takes the dictionary's part of a read for the map that b builds, and compares the
+// read with the manifest of its moment.
+func (h *held) check(b *authz.MapBuilder, read part, generation uint64, first int) error {
 	if read.headErr != nil {
 		return unusable(read.headErr)
 	}
 	if read.head.Generation != generation {
 		return movedError{fmt.Sprintf("generation %d became %d", generation, read.head.Generation)}
 	}
-	if err := h.addIDs(read.ids); err != nil {
+	if err := h.addIDs(b, read.ids); err != nil {
 		return err
 	}
 	if read.idTally != h.idTally.String() {
