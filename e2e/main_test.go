@@ -64,6 +64,14 @@ const (
 func play(t *testing.T, options mesh.Options, changes ...mesh.Change) *scene {
 	t.Helper()
 	s := &scene{}
+	s.Mesh = startMesh(t, s.choose(t), options)
+	s.edge = startEdge(t, s.Mesh, changes...)
+	return s
+}
+
+// choose finds the two requests, and returns the world that they are of.
+func (s *scene) choose(t *testing.T) *authztest.Minted {
+	t.Helper()
 	corpus := loadCorpus(t)
 	for _, c := range corpus.Cases {
 		switch c.File {
@@ -80,9 +88,7 @@ func play(t *testing.T, options mesh.Options, changes ...mesh.Change) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Mesh = startMesh(t, world, options)
-	s.edge = startEdge(t, s.Mesh, changes...)
-	return s
+	return world
 }
 
 // startMesh starts a mesh that ends with the test; what its processes wrote is shown if the

@@ -83,7 +83,7 @@ func TestMapChanges(t *testing.T) {
 	}
 	set := func(text string) {
 		t.Helper()
-		if err := s.SetMap(text); err != nil {
+		if err := s.SetMap(t.Context(), text); err != nil {
 			t.Fatal(err)
 		}
 	}

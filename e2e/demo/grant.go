@@ -37,7 +37,7 @@ func (d *demo) playGrant(ctx context.Context) error {
 		{"GP One is granted DocumentReference.delete in the map file", granted, authztest.WantAllow},
 		{"the grant is taken away again", before, authztest.WantDeny},
 	} {
-		if err := d.mesh.SetMap(step.text); err != nil {
+		if err := d.mesh.SetMap(ctx, step.text); err != nil {
 			return err
 		}
 		why, took, err := d.until(ctx, c, step.want)

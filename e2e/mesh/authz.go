@@ -43,11 +43,16 @@ func (m *Mesh) Authz(ctx context.Context) (*Authz, error) {
 
 // Start starts the process, for the first time or again, and waits until it is ready. Its
 // addresses stay what they were, because an Envoy knows them.
-func (a *Authz) Start(ctx context.Context) error {
+func (a *Authz) Start(ctx context.Context) error { return a.startUntil(ctx, "/readyz") }
+
+// Launch is Start, but waits only until the process lives.
+func (a *Authz) Launch(ctx context.Context) error { return a.startUntil(ctx, "/healthz") }
+
+func (a *Authz) startUntil(ctx context.Context, path string) error {
 	const attempts = 3 // somebody else may take a port between our choice and its use
 	again := a.Address != ""
 	for attempt := 1; ; attempt++ {
-		err := a.start(ctx)
+		err := a.start(ctx, path)
 		if err == nil || again || attempt == attempts || !strings.Contains(err.Error(), "address already in use") {
 			return err
 		}
@@ -55,7 +60,7 @@ func (a *Authz) Start(ctx context.Context) error {
 	}
 }
 
-func (a *Authz) start(ctx context.Context) (err error) {
+func (a *Authz) start(ctx context.Context, path string) (err error) {
 	if a.Address == "" {
 		if a.Admin, err = program.FreeAddress(); err != nil {
 			return err
@@ -79,7 +84,7 @@ func (a *Authz) start(ctx context.Context) (err error) {
 		return err
 	}
 	err = a.process.Await(ctx, wait, func() bool {
-		status, _, err := get(ctx, "tcp", a.Admin, "/readyz")
+		status, _, err := get(ctx, "tcp", a.Admin, path)
 		return err == nil && status == http.StatusOK
 	})
 	if err != nil {
@@ -105,6 +110,12 @@ func (a *Authz) Running() bool { return a.process.Running() }
 
 // Log returns everything that the process wrote, but for the audit log.
 func (a *Authz) Log() string { return a.process.Log() }
+
+// Status returns the status of a path of the operators' port.
+func (a *Authz) Status(ctx context.Context, path string) (int, error) {
+	status, _, err := get(ctx, "tcp", a.Admin, path)
+	return status, err
+}
 
 // Metrics returns the text that Prometheus would scrape.
 func (a *Authz) Metrics(ctx context.Context) (string, error) {

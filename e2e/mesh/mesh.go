@@ -23,6 +23,9 @@ type Options struct {
 	CRLs       bool            // those of the world, also if it says nothing of them
 	DrainDelay time.Duration   // of asid-authz
 	Audit      map[string]any  // settings of the audit log that are not those of a mesh
+
+	Redis        Redis         // where the map is published, instead of a file
+	MaxStaleness time.Duration // of the map; 0 is the default
 }
 
 // A Mesh is the API, an asid-authz or several, and the Envoys in front of them.
@@ -61,6 +64,11 @@ func (m *Mesh) start(ctx context.Context) (err error) {
 	}
 	if err = m.writeWorld(); err != nil {
 		return err
+	}
+	if m.options.Redis != nil {
+		if err = errors.Join(m.writePublisher(), m.publish(ctx)); err != nil {
+			return err
+		}
 	}
 	if m.Upstream, err = startUpstream(); err != nil {
 		return err
@@ -176,15 +184,20 @@ func (m *Mesh) settings(a *Authz) node {
 		"receivers": receivers,
 		"binding":   binding,
 		"issuers":   issuers,
-		"map":       node{"source": "file", "file": "map.yaml", "break_glass": "break-glass.yaml"},
+		"map":       m.mapSettings(),
 		"trust":     trust,
 		"audit":     audit,
 		"limits":    node{"drain_delay": m.options.DrainDelay.String()},
 	}
 }
 
-// SetMap replaces the map file, as a publisher does.
-func (m *Mesh) SetMap(text string) error { return replaceFile(m.Path("map.yaml"), []byte(text)) }
+// SetMap replaces the map file, as a publisher does, or publishes it.
+func (m *Mesh) SetMap(ctx context.Context, text string) error {
+	if err := replaceFile(m.Path("map.yaml"), []byte(text)); err != nil {
+		return err
+	}
+	return m.publish(ctx)
+}
 
 // SetCRLs replaces the file of CRLs by one of that number, with more certificates revoked.
 func (m *Mesh) SetCRLs(number int64, revoked ...*authztest.Certificate) error {
