@@ -104,8 +104,15 @@ func exactly(n int) cobra.PositionalArgs {
 	}
 }
 
-// version is the module's, as the toolchain stamped it into the binary.
+// release is the version that the linker was told (-X), where there is no repository for
+// the toolchain to read it from: in the build of an image.
+var release string
+
+// version is release, or else the module's, as the toolchain stamped it into the binary.
 func version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version
 	}
