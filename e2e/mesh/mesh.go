@@ -105,71 +105,36 @@ func (m *Mesh) Path(name string) string { return filepath.Join(m.dir, name) }
 
 // writeWorld writes what the configuration of asid-authz names.
 func (m *Mesh) writeWorld() error {
-	text, err := m.World.MapText()
+	files, err := WorldFiles(m.World)
 	if err != nil {
 		return err
 	}
-	cas := m.World.CAs()
 	for _, ca := range m.options.ClientCAs {
-		cas = append(cas, ca.PEM()...)
+		files["client-ca.pem"] = append(files["client-ca.pem"], ca.PEM()...)
 	}
-	files := m.identities.files()
-	files["map.yaml"] = []byte(text)
-	files["client-ca.pem"] = cas
 	files["break-glass.yaml"] = []byte("{}\n")
 	if m.hasCRLs() {
 		if files["crls.pem"], err = m.World.CRLs(1); err != nil {
 			return err
 		}
 	}
-	if m.World.ProfileText != "" {
-		files["profile.yaml"] = []byte(m.World.ProfileText)
-	}
-	for name, issuer := range m.World.Issuers {
-		files["jwks-"+name+".json"] = issuer.JWKS()
-	}
+	maps.Copy(files, m.identities.files())
 	return writeFiles(m.dir, files)
 }
 
 // settings returns the configuration of one asid-authz.
 func (m *Mesh) settings(a *Authz) node {
-	w := m.World
-	listen := node{"unix": node{"path": strings.TrimPrefix(a.Address, "unix:")}}
+	settings := WorldSettings(m.World)
+	settings["listen"] = node{"unix": node{"path": strings.TrimPrefix(a.Address, "unix:")}}
 	if !m.options.Unix {
-		listen = node{"tcp": node{"address": a.Address, "tls": node{
+		settings["listen"] = node{"tcp": node{"address": a.Address, "tls": node{
 			"certificate": "authz.pem", "key": "authz.key", "client_ca": "private-ca.pem", "client_names": []string{edgeName},
 		}}}
 	}
-	profile := node{"rules_off": w.RulesOff}
-	if w.Base != nil {
-		profile["base"] = *w.Base
-	}
-	if w.ProfileText != "" {
-		profile["file"] = "profile.yaml"
-	} else {
-		profile["name"] = w.Profile
-	}
-	binding := node{}
-	mode, name, asid := w.BindingNames()
-	for key, value := range map[string]string{"mode": mode, "name": name, "asid": asid} {
-		if value != "" {
-			binding[key] = value
-		}
-	}
-	var receivers []string
-	for _, r := range w.Receivers {
-		receivers = append(receivers, r.String())
-	}
-	var issuers []node
-	for _, i := range w.World.Issuers {
-		issuers = append(issuers, node{
-			"issuer": i.Issuer, "audiences": i.Audiences, "algorithms": i.Algorithms,
-			"keys": node{"file": "jwks-" + i.Name + ".json"},
-		})
-	}
-	trust := node{"client_ca": "client-ca.pem"}
+	settings["admin"] = node{"address": a.Admin}
+	settings["map"] = m.mapSettings()
 	if m.hasCRLs() {
-		trust["crl"] = []string{"crls.pem"}
+		settings["trust"] = node{"client_ca": "client-ca.pem", "crl": []string{"crls.pem"}}
 	}
 	// A test looks for each denial, also for the thousandth of a second.
 	audit := node{"output": "file", "file": "audit.jsonl", "early_denials": 1_000_000}
@@ -177,18 +142,9 @@ func (m *Mesh) settings(a *Authz) node {
 	if audit["output"] == "stdout" {
 		delete(audit, "file")
 	}
-	return node{
-		"listen":    listen,
-		"admin":     node{"address": a.Admin},
-		"profile":   profile,
-		"receivers": receivers,
-		"binding":   binding,
-		"issuers":   issuers,
-		"map":       m.mapSettings(),
-		"trust":     trust,
-		"audit":     audit,
-		"limits":    node{"drain_delay": m.options.DrainDelay.String()},
-	}
+	settings["audit"] = audit
+	settings["limits"] = node{"drain_delay": m.options.DrainDelay.String()}
+	return settings
 }
 
 // SetMap replaces the map file, as a publisher does, or publishes it.
