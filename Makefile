@@ -1,7 +1,7 @@
 # `make` lists the targets. Works with make 3.81 and bash 3.2.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint race fuzz bench build tools docs deploy-check check-go check-python
+.PHONY: help demo test faults lint race fuzz bench build image e2e-docker tools docs deploy-check check-go check-python
 
 # The race detector needs a C compiler; where there is none the tests run without, and say so.
 RACE := $(shell command -v "$$(go env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
@@ -10,7 +10,7 @@ FUZZTIME ?= 10s
 BENCHTIME ?= 1s
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: check-go check-python ## a whole mesh on this machine, with a real Envoy; ONCE=1 ends after the table
 	@go run ./e2e/demo $(if $(ONCE),-once)
@@ -26,6 +26,7 @@ faults: check-go check-python ## every fault of Redis, in every topology
 lint: check-go ## formatting, vet (also for macOS), staticcheck, tidy modules
 	@out=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	go vet ./...
+	go vet -tags docker ./e2e
 	GOOS=darwin GOARCH=arm64 go vet ./...
 	go mod tidy -diff
 	go run $(STATICCHECK) ./...
@@ -43,6 +44,12 @@ bench: check-go ## benchmarks, each beside its baseline
 
 build: check-go ## the binary, in bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/asid-authz ./cmd/asid-authz
+
+image: check-go ## the image, its size and start time; IMAGE= GO_IMAGE= RUNTIME_IMAGE=, STANDIN=1 where no registry can be reached
+	@go run ./e2e/image -name "$(or $(IMAGE),asid-authz)" -go "$(GO_IMAGE)" -runtime "$(RUNTIME_IMAGE)" $(if $(STANDIN),-standin)
+
+e2e-docker: check-go check-python ## the whole deployment in Docker; STANDIN=1 where no registry can be reached
+	STANDIN=$(STANDIN) go test -tags docker -count 1 -timeout 20m -run '^TestDocker' -v ./e2e
 
 docs: check-go ## rewrite the tables in docs/ that are made from the code
 	go test ./cmd/asid-authz -run 'TestDocs|TestDeployedEnvoy' -update

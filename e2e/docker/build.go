@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 )
 
 // Repository returns the folder of the module that the working directory lies in.
@@ -91,9 +90,9 @@ func BuildPeers(ctx context.Context, dir string) (Image, error) {
 	return image, r.load(ctx, image.Name)
 }
 
-// gitDescribe returns the version and the revision of the repository, "" where there is none.
-func gitDescribe(ctx context.Context) (version, revision string) {
+// Describe returns the version and the revision of the repository, "" where there is none.
+func Describe(ctx context.Context) (version, revision string) {
 	version, _ = run(ctx, nil, "git", "describe", "--tags", "--always", "--dirty")
 	revision, _ = run(ctx, nil, "git", "rev-parse", "HEAD")
-	return strings.TrimSpace(version), strings.TrimSpace(revision)
+	return version, revision
 }

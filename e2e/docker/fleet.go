@@ -32,7 +32,7 @@ func FindCompose(ctx context.Context) ([]string, error) {
 	if _, err := exec.LookPath("docker-compose"); err == nil {
 		return []string{"docker-compose"}, nil
 	}
-	return nil, errors.New("Docker Compose is missing: install the plugin (docker compose) or docker-compose 1.29 or newer")
+	return nil, errors.New("no Compose: install the plugin of Docker (docker compose), or docker-compose 1.29 or newer")
 }
 
 // FreeAddresses returns a subnet that no network of the engine has.
