@@ -55,7 +55,9 @@ func startFleet(t *testing.T) *fleet {
 	const authz = "asid-authz:e2e"
 	images := findImages(t)
 	t.Logf("Envoy: %v; Redis: %v; built with %v", images.Envoy, images.Redis, images.Go)
-	if err := (docker.Build{Name: authz, Go: images.Go.Name, Version: "v0.0.0-e2e"}).Run(ctx, os.Stderr); err != nil {
+	build := docker.Build{Name: authz, Go: images.Go.Name}
+	build.Version, build.Revision = docker.Describe(ctx) // as in `make image`, so that the one finds the other's work done
+	if err := build.Run(ctx, os.Stderr); err != nil {
 		t.Fatal(err)
 	}
 	peers, err := docker.BuildPeers(ctx, stage.Dir)

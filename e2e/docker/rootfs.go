@@ -157,7 +157,11 @@ func writeFile(t *tar.Writer, at, from string) error {
 	if err != nil {
 		return err
 	}
-	return writeEntry(t, at, int64(info.Mode().Perm())|0o444, file, info.Size())
+	mode := int64(0o644) // for whoever the container runs as
+	if info.Mode().Perm()&0o111 != 0 {
+		mode = 0o755
+	}
+	return writeEntry(t, at, mode, file, info.Size())
 }
 
 func writeEntry(t *tar.Writer, name string, mode int64, content io.Reader, size int64) error {

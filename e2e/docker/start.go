@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,25 +16,28 @@ import (
 	"asid-authz/authz/authztest"
 )
 
-// A Start is how long an image took to be ready.
+// A Start is how long an image takes to be ready: medians of a few rounds.
 type Start struct {
-	Run      time.Duration // from the docker run that started it: the engine's work included
-	Process  time.Duration // from the beginning of the process
+	Ready    time.Duration // from docker run until the service says that it is ready
+	Engine   time.Duration // from docker run until the same image has printed its version and ended: what the engine takes for any program
 	MapBytes int
 }
 
-// MeasureStart runs the image in that world, with everything from files below dir, until it
-// says that it is ready, and removes the container. Both ends are times that the engine and
-// the service wrote down themselves, so that nobody's polling is in the measure.
+// rounds is odd, so that one of them is the median.
+const rounds = 5
+
+// MeasureStart runs the image in that world, with everything from files below dir, and removes
+// its containers. The ends are times that the service and the engine wrote down themselves, so
+// that nobody's polling is in the measure. When a process began, the engine writes down only
+// after it has seen it, which can be after it was ready: hence the comparison.
 func MeasureStart(ctx context.Context, image, dir string, world *authztest.Minted) (Start, error) {
-	s, err := NewStage(dir, world, Addresses{"10.213.7"})
+	s, err := NewStage(dir, world, Addresses{"10.213.7"}) // there is no network
 	if err != nil {
 		return Start{}, err
 	}
 	settings := s.settings()
 	for i, issuer := range settings["issuers"].([]node) {
-		name := "jwks-" + world.World.Issuers[i].Name + ".json"
-		issuer["keys"] = node{"file": name}
+		issuer["keys"] = node{"file": "jwks-" + world.World.Issuers[i].Name + ".json"}
 	}
 	text, err := yaml.Marshal(settings)
 	if err != nil {
@@ -43,30 +46,54 @@ func MeasureStart(ctx context.Context, image, dir string, world *authztest.Minte
 	if err := s.Replace("authz", "asid-authz.yaml", text); err != nil {
 		return Start{}, err
 	}
-	mapText, err := os.ReadFile(filepath.Join(s.Dir, "authz", "map.yaml"))
+	mapText, err := world.MapText()
 	if err != nil {
 		return Start{}, err
 	}
+	var ready, engine []time.Duration
+	for range rounds {
+		took, err := timed(ctx, s, image, readyAt)
+		if err != nil {
+			return Start{}, err
+		}
+		ready = append(ready, took)
+		if took, err = timed(ctx, s, image, endedAt, "--version"); err != nil {
+			return Start{}, err
+		}
+		engine = append(engine, took)
+	}
+	slices.Sort(ready)
+	slices.Sort(engine)
+	return Start{ready[rounds/2], engine[rounds/2], len(mapText)}, nil
+}
+
+// timed returns how long it took from docker run to what the function finds in the container.
+func timed(ctx context.Context, s *Stage, image string, until func(ctx context.Context, id string) (time.Time, error), args ...string) (time.Duration, error) {
 	began := time.Now()
-	id, err := Do(ctx, "run", "--detach", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none",
-		"--volume", filepath.Join(s.Dir, "authz")+":/etc/asid-authz:ro", image)
+	id, err := Do(ctx, append([]string{"run", "--detach", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none",
+		"--volume", filepath.Join(s.Dir, "authz") + ":/etc/asid-authz:ro", image}, args...)...)
 	if err != nil {
-		return Start{}, err
+		return 0, err
 	}
 	defer Do(context.WithoutCancel(ctx), "rm", "--force", id)
-	out, err := Do(ctx, "inspect", "--format", "{{.State.StartedAt}}", id)
-	if err != nil {
-		return Start{}, err
+	end, err := until(ctx, id)
+	return end.Sub(began), err
+}
+
+// endedAt waits for the end of a container.
+func endedAt(ctx context.Context, id string) (time.Time, error) {
+	code, err := Do(ctx, "wait", id)
+	if err == nil && code != "0" {
+		err = fmt.Errorf("the container ended with %s", code)
 	}
-	started, err := time.Parse(time.RFC3339Nano, out)
 	if err != nil {
-		return Start{}, err
+		return time.Time{}, err
 	}
-	ready, err := readyAt(ctx, id)
+	out, err := Do(ctx, "inspect", "--format", "{{.State.FinishedAt}}", id)
 	if err != nil {
-		return Start{}, err
+		return time.Time{}, err
 	}
-	return Start{ready.Sub(began), ready.Sub(started), len(mapText)}, nil
+	return time.Parse(time.RFC3339Nano, out)
 }
 
 // readyAt waits for the line of the service log that says so, and returns its time.
