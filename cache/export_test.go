@@ -20,3 +20,26 @@ func NewHastyReplica(log *zap.Logger, options conn.Options, namespace layout.Nam
 	hasty.verify = 20 * time.Millisecond
 	return newReplica(log, func(ctx context.Context) (server, error) { return dial(ctx, options, namespace) }, hasty)
 }
+
+// A Loaded is what a load yields, for benchmarks.
+type Loaded struct{ h *held }
+
+// Load loads the map once over a connection of its own.
+func Load(ctx context.Context, options conn.Options, namespace layout.Namespace) (*Loaded, error) {
+	s, err := dial(ctx, options, namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	h, _, err := load(ctx, s, defaultPace, func(string, error) {})
+	return &Loaded{h}, err
+}
+
+// Change applies the next entry of the log, which puts a system, and leaves l as it was.
+func (l *Loaded) Change(field, value string) error {
+	c := layout.Change{Kind: layout.Edit, Generation: l.h.head.Generation, First: len(l.h.ids), Put: []layout.Pair{{Field: field, Value: value}}}
+	e := logEntry{version: l.h.head.Version + 1, change: c.Encode()}
+	e.digest = l.h.head.Tip.Next(e.version, e.change).String()
+	_, err := l.h.follow(e, func(string, error) {})
+	return err
+}
