@@ -164,10 +164,28 @@ var faults = []fault{
 		s.serves(s.publish(revoked))
 		s.young()
 	}},
-	{"another type under a key", "standalone", false, same, rises, "when it is gone", func(s *stage) {
+	{"another type under a bucket", "standalone", false, same, rises, again, func(s *stage) {
+		s.mistyped(layout.DefaultNamespace.Bucket(s.generation(), layout.BucketOf(asid)))
+	}},
+	{"another type under the dictionary", "standalone", false, same, rises, again, func(s *stage) {
+		s.mistyped(layout.DefaultNamespace.IDs(s.generation()))
+	}},
+	{"another type under the suspension layer", "standalone", true, same, rises, again, func(s *stage) {
+		s.mistyped(layout.DefaultNamespace.Suspended())
+	}},
+	{"another type under the manifest", "standalone", false, same, rises, "when it is gone", func(s *stage) {
+		s.admin("RENAME", manifest, manifest+".away")
+		s.admin("SET", manifest, "x")
+		s.incomplete()
+		s.ages()
+		s.admin("RENAME", manifest+".away", manifest)
+		s.young()
+	}},
+	{"another type under the log", "standalone", false, same, rises, "when it is gone", func(s *stage) {
 		log := layout.DefaultNamespace.Log()
 		s.admin("RENAME", log, log+".away")
 		s.admin("SET", log, "x")
+		s.incomplete()
 		s.ages()
 		s.admin("RENAME", log+".away", log)
 		s.young()
@@ -461,6 +479,27 @@ func (s *stage) regressed() {
 func (s *stage) incomplete() {
 	s.t.Helper()
 	until(s.t, "it says that what is published is not whole", func() bool { return s.r.Status().Incomplete })
+}
+
+// mistyped replaces a key of the map by something of another type: a
+// replica that holds the map finds it and doubts, one that starts has none, and what is
+// published next is followed by both.
+func (s *stage) mistyped(key string) {
+	s.t.Helper()
+	s.admin("DEL", key)
+	s.admin("SET", key, "x")
+	s.incomplete()
+	s.ages()
+	another := cache.NewHastyReplica(log(s.t), s.d.conn(redistest.Reader), layout.DefaultNamespace)
+	run(s.t, another)
+	until(s.t, "one that starts says that the map is not whole", func() bool {
+		m, _, absent := another.Current()
+		return m == nil && absent == authz.MapIncomplete
+	})
+	version := s.publish(revoked)
+	s.serves(version)
+	s.young()
+	until(s.t, "one that started follows too", func() bool { return another.Status().Version == version })
 }
 
 // loaded expects that many loads since the start.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -92,12 +93,20 @@ func (s *redisServer) follow(ctx context.Context, after uint64, wait time.Durati
 		return a, err
 	}
 	values, err := head.Result()
-	if err != nil {
+	switch {
+	case wrongType(err):
+		a.headErr = fmt.Errorf("manifest: %w", err)
+		return a, nil
+	case err != nil:
 		return a, fmt.Errorf("manifest: %w", err)
 	}
 	a.head, a.headErr = layout.ParseHead(values)
 	streams, err := entries.Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	switch {
+	case wrongType(err):
+		a.headErr = fmt.Errorf("log: %w", err)
+		return a, nil
+	case err != nil && !errors.Is(err, redis.Nil):
 		return a, fmt.Errorf("log: %w", err)
 	}
 	for _, stream := range streams {
@@ -119,7 +128,7 @@ func (s *redisServer) start(ctx context.Context) (start, error) {
 	manifest := p.HGetAll(ctx, s.namespace.Manifest())
 	suspended := p.HGetAll(ctx, s.namespace.Suspended())
 	if _, err := p.Exec(ctx); err != nil {
-		return start{}, err
+		return start{}, ofTheMap(err)
 	}
 	return start{manifest.Val(), suspended.Val()}, nil
 }
@@ -137,7 +146,7 @@ func (s *redisServer) buckets(ctx context.Context, generation uint64, first, n, 
 		hashes[i] = p.HGetAll(ctx, s.namespace.Bucket(generation, byte(first+i)))
 	}
 	if _, err := p.Exec(ctx); err != nil {
-		return part{}, err
+		return part{}, ofTheMap(err)
 	}
 	read := part{ids: ids.Val()}
 	values := manifest.Val()
@@ -150,4 +159,18 @@ func (s *redisServer) buckets(ctx context.Context, generation uint64, first, n, 
 		read.tallies = append(read.tallies, tally)
 	}
 	return read, nil
+}
+
+// wrongType reports whether a key of the map is of another type than the layout says:
+// somebody else wrote there. The connection is as good as before.
+func wrongType(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE ") }
+
+// ofTheMap tells what is wrong with the map from what is wrong with the connection. Were a
+// key of another type taken for a broken connection, the next one would confirm the map
+// by its manifest alone, and nobody would hear of it.
+func ofTheMap(err error) error {
+	if wrongType(err) {
+		return incompleteError{err.Error()}
+	}
+	return err
 }
