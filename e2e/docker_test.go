@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"asid-authz/authz/authztest"
+	"asid-authz/cache/redistest"
 	"asid-authz/e2e/docker"
 	"asid-authz/e2e/mesh"
 )
@@ -99,14 +99,17 @@ func findImages(t *testing.T) docker.Images {
 	if os.Getenv("STANDIN") == "" {
 		return images
 	}
-	redis, err := exec.LookPath("redis-server")
+	redis, err := redistest.Find(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !redis.Caps.TLS {
+		t.Fatalf("%v: let REDIS_SERVER name one with TLS", redis)
 	}
 	if images.Go, err = docker.StandInGo(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	images.Envoy, images.Redis, err = docker.StandIns(t.Context(), docker.Programs{Envoy: programs.Envoy, EnvoyVersion: programs.EnvoyVersion, Redis: redis})
+	images.Envoy, images.Redis, err = docker.StandIns(t.Context(), docker.Programs{Envoy: programs.Envoy, EnvoyVersion: programs.EnvoyVersion, Redis: redis.Path, RedisName: strings.ToLower(redis.Name), RedisVersion: redis.Version})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 )
@@ -36,7 +35,9 @@ func PublicImages() Images {
 // Programs are the ones that stand-ins are made of, by their paths.
 type Programs struct {
 	Envoy, EnvoyVersion string
-	Redis               string // redis-server or valkey-server; its client must lie beside it
+	Redis               string // redis-server or valkey-server
+	RedisName           string // redis or valkey
+	RedisVersion        string
 }
 
 // StandInGo makes an image with this machine's Go in it: its own version, with a shell and
@@ -82,12 +83,7 @@ func StandIns(ctx context.Context, p Programs) (envoy, redis Image, err error) {
 			return envoy, redis, err
 		}
 	}
-	version, err := redisVersion(ctx, p.Redis)
-	if err != nil {
-		return envoy, redis, err
-	}
-	name := strings.TrimSuffix(filepath.Base(p.Redis), "-server")
-	redis = Image{"standin/" + name + ":" + version, name + " " + version + " of the other tests"}
+	redis = Image{"standin/" + p.RedisName + ":" + p.RedisVersion, p.RedisName + " " + p.RedisVersion + " of the other tests"}
 	if made(ctx, redis) {
 		return envoy, redis, nil
 	}
@@ -96,20 +92,6 @@ func StandIns(ctx context.Context, p Programs) (envoy, redis Image, err error) {
 		return envoy, redis, err
 	}
 	return envoy, redis, r.load(ctx, redis.Name)
-}
-
-// redisVersion returns what a server says about itself: "Redis server v=7.0.15 sha=…".
-func redisVersion(ctx context.Context, server string) (string, error) {
-	out, err := run(ctx, nil, server, "--version")
-	if err != nil {
-		return "", err
-	}
-	for field := range strings.FieldsSeq(out) {
-		if version, is := strings.CutPrefix(field, "v="); is {
-			return version, nil
-		}
-	}
-	return "", fmt.Errorf("%s --version: no version in %q", server, out)
 }
 
 // made reports whether the image is there already. A stand-in's name says what it was made
