@@ -3,7 +3,7 @@
 //
 //	if err := docker.Available(ctx); err != nil { … }     // one line: what is missing
 //	images, err := docker.StandIns(ctx, programs)          // or docker.PublicImages()
-//	err = docker.Build(ctx, docker.ImageOptions{…})        // the image that ships
+//	err = docker.Build{Name: "asid-authz"}.Run(ctx, stdout) // the image that ships
 //
 // Public images are the default. Where no registry can be reached, stand-ins are made of
 // the programs that the other tests run; what was run with which is in [Images.String].
