@@ -12,8 +12,8 @@ BENCHTIME ?= 1s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: check-go check-python ## a whole mesh on this machine, with a real Envoy; ONCE=1 ends after the table
-	@go run ./e2e/demo $(if $(ONCE),-once)
+demo: check-go check-python ## a whole mesh on this machine, with a real Envoy; REDIS=1 has the map in a real Redis, ONCE=1 ends after the table
+	@go run ./e2e/demo $(if $(ONCE),-once) $(if $(REDIS),-redis)
 
 test: check-go check-python ## all tests, with a real Envoy and a real Redis or Valkey
 	@[ -n "$(RACE)" ] || echo "no C compiler here: the tests run without the race detector"

@@ -104,15 +104,14 @@ func (d *demo) play(ctx context.Context, c *authztest.Case) (status, why string,
 	if err != nil {
 		return "", "", err
 	}
-	status, got, why, err := d.judge(answer)
+	v, err := d.judge(answer)
 	if err != nil {
 		return "", "", err
 	}
-	if want := c.Behind("h2"); got != want {
-		d.surprises++
-		why += "  <-- should have been: " + want.String()
+	if want := c.Behind("h2"); v.got != want {
+		v.why += d.surprise(want.String())
 	}
-	return status, why, nil
+	return v.status, v.why, nil
 }
 
 // send sends a case over HTTP/2.
@@ -128,32 +127,51 @@ func (d *demo) send(ctx context.Context, c *authztest.Case) (*mesh.Answer, error
 	return d.edge.Client(certificate).Frames(ctx, fields, body)
 }
 
-// judge says what an answer means: the Want that it meets, and the same in words.
-func (d *demo) judge(a *mesh.Answer) (status string, got authztest.Want, why string, err error) {
+// surprise says, and remembers, that something should have come out otherwise.
+func (d *demo) surprise(want string) string {
+	d.surprises++
+	return "  <-- should have been: " + want
+}
+
+// A verdict is what an answer means.
+type verdict struct {
+	status     string
+	got        authztest.Want // that it meets
+	why        string         // the same in words
+	mapVersion uint64         // that was decided by; 0 if nobody decided, or without a map
+}
+
+// judge says what an answer means.
+func (d *demo) judge(a *mesh.Answer) (v verdict, err error) {
 	if a.Refused != "" {
-		return "-  ", authztest.Want{Kind: authztest.WantRefused}, "refused in the TLS handshake", nil
+		return verdict{status: "-  ", got: authztest.Want{Kind: authztest.WantRefused}, why: "refused in the TLS handshake"}, nil
 	}
-	status = fmt.Sprint(a.Status)
+	v.status = fmt.Sprint(a.Status)
 	id := a.Header.Get("X-Asid-Decision-Id")
 	seen, reached := d.mesh.Upstream.Of(a)
 	if reached {
 		id = seen.Header.Get("X-Asid-Decision-Id")
 	}
 	if id == "" {
-		return status, authztest.Want{Kind: authztest.WantEnvoyAnswer, Status: a.Status}, "answered by Envoy", nil
+		v.got, v.why = authztest.Want{Kind: authztest.WantEnvoyAnswer, Status: a.Status}, "answered by Envoy"
+		return v, nil
 	}
 	record, err := d.mesh.Record(id)
 	if err != nil {
-		return "", got, "", err
+		return v, err
 	}
+	v.mapVersion = record.MapVersion
 	if reached && record.Decision == "allow" {
-		return status, authztest.Want{Kind: authztest.WantAllow, Endpoint: record.Endpoint, Interaction: record.Interaction}, "allowed: " + record.Endpoint, nil
+		v.got = authztest.Want{Kind: authztest.WantAllow, Endpoint: record.Endpoint, Interaction: record.Interaction}
+		v.why = "allowed: " + record.Endpoint
+		return v, nil
 	}
 	reason, err := authz.ParseReason(record.Reason)
 	if err != nil || reached {
-		return "", got, "", fmt.Errorf("reached the API: %v, but the record says %q %q", reached, record.Decision, record.Reason)
+		return v, fmt.Errorf("reached the API: %v, but the record says %q %q", reached, record.Decision, record.Reason)
 	}
-	return status, authztest.Want{Kind: authztest.WantDeny, Reason: reason}, reason.String(), nil
+	v.got, v.why = authztest.Want{Kind: authztest.WantDeny, Reason: reason}, reason.String()
+	return v, nil
 }
 
 // commonName returns what the client's certificate is called, quoted and without the domain

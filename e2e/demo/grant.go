@@ -22,13 +22,9 @@ func (d *demo) playGrant(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before, err := d.mesh.World.MapText()
+	before, granted, err := d.maps()
 	if err != nil {
 		return err
-	}
-	granted := strings.Replace(before, "    interactions: [nrl-consumer]\n", "    interactions: [nrl-consumer, urn:nhs:names:services:nrl:DocumentReference.delete]\n", 1)
-	if granted == before {
-		return errors.New("the map file of the corpus has no system with interactions: [nrl-consumer]")
 	}
 	for _, step := range []struct {
 		says, text string
@@ -50,23 +46,37 @@ func (d *demo) playGrant(ctx context.Context) error {
 	return nil
 }
 
+// maps returns the map file of the mesh, and the same with the right that GP One lacks.
+func (d *demo) maps() (before, granted string, err error) {
+	if before, err = d.mesh.World.MapText(); err != nil {
+		return "", "", err
+	}
+	granted = strings.Replace(before, "    interactions: [nrl-consumer]\n", "    interactions: [nrl-consumer, urn:nhs:names:services:nrl:DocumentReference.delete]\n", 1)
+	if granted == before {
+		return "", "", errors.New("the map file of the corpus has no system with interactions: [nrl-consumer]")
+	}
+	return before, granted, nil
+}
+
+// patience is how long a change may take until it has an effect.
+const patience = 30 * time.Second
+
 // until sends a case until its outcome is of that kind, and says how long that took.
 func (d *demo) until(ctx context.Context, c *authztest.Case, kind authztest.WantKind) (why string, took time.Duration, err error) {
-	const patience = 30 * time.Second
 	for start := time.Now(); ; {
 		answer, err := d.send(ctx, c)
 		if err != nil {
 			return "", 0, err
 		}
-		_, got, why, err := d.judge(answer)
+		v, err := d.judge(answer)
 		if err != nil {
 			return "", 0, err
 		}
-		if took = time.Since(start); got.Kind == kind {
-			return why, took, nil
+		if took = time.Since(start); v.got.Kind == kind {
+			return v.why, took, nil
 		}
 		if took > patience {
-			return "", 0, fmt.Errorf("the changed map file has had no effect for %v: %s", patience, why)
+			return "", 0, fmt.Errorf("the changed map file has had no effect for %v: %s", patience, v.why)
 		}
 		select {
 		case <-ctx.Done():

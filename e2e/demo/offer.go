@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"time"
 )
+
+// gpOne is the ASID of GP One.
+const gpOne = "200000000117"
 
 // clients are whom the user can play, and the case that their certificate and token are of.
 var clients = []struct{ name, file string }{
@@ -32,20 +36,25 @@ func (d *demo) offer(ctx context.Context) error {
 	}
 	fmt.Fprintf(d.w, "Calls of your own (the tokens are kept fresh):\n\n  cd %s\n", d.mesh.Path(""))
 	fmt.Fprintln(d.w, "  # GP One reads")
-	curl("gp-one", "200000000117", "")
+	curl("gp-one", gpOne, "")
 	fmt.Fprintln(d.w, "  # GP One says that it is GP Two, and asks for the answer in JSON")
 	curl("gp-one", "200000000118", `-H "accept: application/fhir+json" `)
 	fmt.Fprintln(d.w, "  # GP Two deletes")
 	curl("gp-two", "200000000118", "-X DELETE ")
+	holds := "change it, and it holds a second later"
+	if d.redis != nil {
+		d.offerCommands()
+		holds = "change it and apply it, as above"
+	}
 	fmt.Fprintf(d.w, `
-  map.yaml      who may do what: change it, and it holds a second later
+  map.yaml      who may do what: %s
   audit.jsonl   what was decided, and why
   authz-1.yaml  the configuration of asid-authz
   envoy-1.yaml  that of Envoy, as asid-authz envoy-config prints it
   http://%s/metrics
 
 Ctrl-C ends it all.
-`, d.mesh.Replica().Admin)
+`, holds, d.mesh.Replica().Admin)
 	tick := time.NewTicker(time.Minute) // a token lives for five
 	defer tick.Stop()
 	for {
@@ -58,6 +67,22 @@ Ctrl-C ends it all.
 			}
 		}
 	}
+}
+
+// offerCommands says how to change the map in Redis, in another terminal.
+func (d *demo) offerCommands() {
+	fmt.Fprintf(d.w, `
+Changes of your own, which the next call is decided by:
+
+  cd %[1]s
+  PATH=%[2]s:$PATH
+  asid-authz map show --systems --redis publisher.yaml
+  asid-authz map suspend %[3]s --reason "key lost" --redis publisher.yaml
+  asid-authz map resume %[3]s --reason "new certificate" --redis publisher.yaml
+  asid-authz map apply map.yaml --redis publisher.yaml
+  asid-authz map history --redis publisher.yaml
+  asid-authz map verify --redis publisher.yaml
+`, d.mesh.Path(""), filepath.Dir(d.programs.Authz), gpOne)
 }
 
 // refresh writes the clients' certificates, and tokens of now.
