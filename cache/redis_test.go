@@ -283,6 +283,25 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// A server that refuses the user is what a replica says, and not that it looked at no master.
+func TestPasswordRefused(t *testing.T) {
+	for name, start := range map[string]func(*testing.T, redistest.Options) *deployment{
+		"standalone": standalone, "sentinel": sentinel, "cluster": cluster,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			options := start(t, redistest.Options{}).conn(redistest.Reader)
+			options.Credentials = func() (string, string, error) { return redistest.Reader, "wrong", nil }
+			r := cache.NewReplica(log(t), options, layout.DefaultNamespace)
+			run(t, r)
+			until(t, "the replica says that it was refused", func() bool {
+				err := r.Status().Err
+				return err != nil && strings.Contains(err.Error(), "WRONGPASS")
+			})
+		})
+	}
+}
+
 const oneSystem = "format: 1\nsystems: [{asid: 100000000001, ods: RXA, state: active, interactions: [urn:nhs:a]}]\n"
 
 // grants reports whether a map has a system that may do an interaction.

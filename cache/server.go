@@ -85,7 +85,9 @@ func (s *redisServer) follow(ctx context.Context, after uint64, wait time.Durati
 	entries := p.XRead(ctx, &redis.XReadArgs{
 		Streams: []string{s.namespace.Log(), layout.LogID(after)}, Count: entriesAtOnce, Block: wait,
 	})
-	if _, err := p.Exec(ctx); err != nil && !conn.IsAnswer(err) {
+	if _, err := p.Exec(ctx); err != nil && (!conn.IsAnswer(err) || hello.Err() == nil && hello.Val() == nil) {
+		// Or the connection was refused, by a wrong password for instance: then none of the
+		// commands was sent, and none of them says why.
 		return a, err
 	}
 	// The order matters: what a server says that is not the master proves nothing.

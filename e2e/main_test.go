@@ -99,6 +99,10 @@ func startMesh(t *testing.T, world *authztest.Minted, options mesh.Options) *mes
 	if err != nil {
 		t.Fatal(err)
 	}
+	passwords := map[string]string{}
+	if options.Redis != nil {
+		passwords = options.Redis.Passwords()
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(m.Log())
@@ -106,7 +110,7 @@ func startMesh(t *testing.T, world *authztest.Minted, options mesh.Options) *mes
 		err := m.Stop()
 		outputs, unread := m.Outputs()
 		for name, text := range outputs {
-			expectNothingPrivate(t, name, text)
+			expectNothingPrivate(t, name, text, passwords)
 		}
 		if err := errors.Join(err, unread, m.Close()); err != nil {
 			t.Error(err)

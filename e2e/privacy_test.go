@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"asid-authz/cache/redistest"
 	"asid-authz/e2e/mesh"
 )
 
@@ -38,12 +39,18 @@ func sumOf(t *testing.T, metrics, name string) (sum int) {
 // and the NHS numbers of the corpus.
 var private = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8}|-----BEGIN|(?i:nhs-number)|\b(?:991200388[89]|9912004000|9434765919)\b`)
 
-// expectNothingPrivate looks through what the processes of a mesh have written. Every mesh of
-// these tests ends with it.
-func expectNothingPrivate(t *testing.T, name, text string) {
+// expectNothingPrivate looks through what the processes of a mesh have written, for what is
+// private anywhere and for the passwords of this mesh's Redis, by user. Every mesh of these
+// tests ends with it.
+func expectNothingPrivate(t *testing.T, name, text string, passwords map[string]string) {
 	t.Helper()
 	if at := private.FindStringIndex(text); at != nil {
 		t.Errorf("%s tells: …%q", name, text[max(0, at[0]-200):at[1]])
+	}
+	for user, password := range passwords {
+		if at := strings.Index(text, password); at >= 0 {
+			t.Errorf("%s tells the password of %s: …%q", name, user, text[max(0, at-200):at])
+		}
 	}
 }
 
@@ -69,6 +76,34 @@ func TestNothingPrivateIsWritten(t *testing.T) {
 				t.Errorf("rotated: %v, %v", rotated, err)
 			}
 		})
+	}
+}
+
+// The passwords of Redis are written nowhere either, also not where Redis refuses one: not by
+// the service, and not by the command.
+func TestNoRedisPasswordIsWritten(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Standalone(t, redistest.Options{})
+	p := &privacy{scene: play(t, mesh.Options{Redis: redis})}
+	p.send(t)
+	for user, password := range redis.Passwords() {
+		p.secrets["the password of "+user] = password
+	}
+	admin := redis.Admin()
+	for _, user := range []string{redistest.Reader, redistest.Publisher} {
+		err := errors.Join(admin.Do(t.Context(), "ACL", "SETUSER", user, "resetpass", ">another").Err(),
+			admin.ClientKillByFilter(t.Context(), "USER", user).Err())
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.Map(t.Context(), "verify"); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+		t.Errorf("the command with a wrong password: %v", err)
+	}
+	eventually(t, "the service says that its password is refused", func() bool { return strings.Contains(p.Replica().Log(), "WRONGPASS") })
+	p.search(t)
+	if said := p.outputs["map.log"]; !strings.Contains(said, "published version") || !strings.Contains(said, "WRONGPASS") {
+		t.Errorf("what the command printed was not searched: %q", said)
 	}
 }
 

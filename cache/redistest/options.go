@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -110,6 +111,10 @@ func (r *realm) TLSConfig() *tls.Config { return r.tls.Clone() }
 
 // Password returns the password of that user, which differs from run to run.
 func (r *realm) Password(user string) string { return r.passwords[user] }
+
+// Passwords returns the passwords of all users, by user: nothing that is written anywhere may
+// hold one.
+func (r *realm) Passwords() map[string]string { return maps.Clone(r.passwords) }
 
 // PasswordFile returns the path of a file that holds the password of that user and a line end.
 func (r *realm) PasswordFile(user string) string { return r.passwordFile(user) }

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 )
@@ -22,4 +23,14 @@ func replaceFile(path string, content []byte) error {
 		return err
 	}
 	return os.Rename(next, path)
+}
+
+// appendFile adds to a file, which it makes if there is none.
+func appendFile(path string, content []byte) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	return errors.Join(err, file.Close())
 }

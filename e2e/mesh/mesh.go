@@ -177,8 +177,8 @@ func (m *Mesh) Record(decisionID string) (Record, error) { return m.audit.find(d
 // Records returns every audit record but the first n, in their order.
 func (m *Mesh) Records(n int) ([]Record, error) { return m.audit.since(n) }
 
-// Outputs returns everything that the processes wrote, by file: what they log, and the audit
-// log.
+// Outputs returns everything that the processes wrote, by file: what they log, the audit log,
+// and what the commands that changed the map in Redis printed.
 func (m *Mesh) Outputs() (map[string]string, error) {
 	outputs := map[string]string{}
 	for _, pattern := range []string{"*.log", "*.jsonl"} {

@@ -2,6 +2,8 @@ package mesh
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/redis/go-redis/v9"
@@ -14,6 +16,7 @@ import (
 type Redis interface {
 	ClientOptions(user string) *redis.UniversalOptions
 	PasswordFile(user string) string
+	Passwords() map[string]string // by user
 }
 
 // redisSettings returns how that user finds the map.
@@ -58,9 +61,14 @@ func (m *Mesh) writePublisher() error {
 func (m *Mesh) Publisher() string { return m.Path("publisher.yaml") }
 
 // Map runs `asid-authz map` with those arguments on the map in Redis, and returns what it
-// printed.
+// printed. That is also among the outputs of the mesh.
 func (m *Mesh) Map(ctx context.Context, args ...string) ([]byte, error) {
-	return m.programs.Run(ctx, append(append([]string{"map"}, args...), "--redis", m.Publisher())...)
+	out, err := m.programs.Run(ctx, append(append([]string{"map"}, args...), "--redis", m.Publisher())...)
+	text := out
+	if err != nil {
+		text = fmt.Appendf(text, "%v\n", err)
+	}
+	return out, errors.Join(err, appendFile(m.Path("map.log"), text))
 }
 
 // publish makes the map file the map in Redis, if that is where the map is.
