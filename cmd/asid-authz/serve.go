@@ -109,7 +109,7 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 		s.identity.names = slices.Clone(c.Listen.TCP.TLS.ClientNames)
 	}
 	s.watcher = newWatcher(log, s.metrics.reload)
-	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING) // grpc-go begins with SERVING, before anybody has looked
+	s.setHealth(false) // grpc-go begins with SERVING, before anybody has looked
 
 	background, stop := context.WithCancel(context.Background())
 	defer s.running.Wait()
@@ -337,12 +337,10 @@ func (s *service) watchHealth(ctx context.Context) {
 		g, now := s.generation.Load(), time.Now()
 		said.announce(g, now, s.log)
 		is, why := g.fresh(now)
-		status := healthv1.HealthCheckResponse_NOT_SERVING
+		s.setHealth(is)
 		if is {
-			status = healthv1.HealthCheckResponse_SERVING
+			s.wasReady.Store(true) // also if nobody asked while it was
 		}
-		s.health.SetServingStatus("", status) // after Shutdown this changes nothing
-		s.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, status)
 		if why != was {
 			s.log.Info("health", zap.Bool("serving", is), zap.String("why", why))
 			was = why
@@ -353,6 +351,17 @@ func (s *service) watchHealth(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// setHealth says what Envoy's health checks are told, about the process and about the service.
+// While it drains this changes nothing.
+func (s *service) setHealth(serving bool) {
+	status := healthv1.HealthCheckResponse_NOT_SERVING
+	if serving {
+		status = healthv1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", status)
+	s.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, status)
 }
 
 // newLog returns the service's own log: JSON lines, for people who operate it.

@@ -67,11 +67,16 @@ func (p *Programs) Remove() error { return os.RemoveAll(p.dir) }
 
 // Run runs asid-authz with those arguments to its end and returns its standard output.
 func (p *Programs) Run(ctx context.Context, args ...string) ([]byte, error) {
+	out, _, err := p.run(ctx, args...)
+	return out, err
+}
+
+func (p *Programs) run(ctx context.Context, args ...string) (stdout, stderr []byte, err error) {
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, p.Authz, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
-		return out.Bytes(), fmt.Errorf("asid-authz %s: %w\n%s", args[0], err, errs.Bytes())
+		return out.Bytes(), errs.Bytes(), fmt.Errorf("asid-authz %s: %w\n%s", args[0], err, errs.Bytes())
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), errs.Bytes(), nil
 }

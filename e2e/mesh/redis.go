@@ -3,8 +3,8 @@ package mesh
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 	"go.yaml.in/yaml/v4"
@@ -63,12 +63,8 @@ func (m *Mesh) Publisher() string { return m.Path("publisher.yaml") }
 // Map runs `asid-authz map` with those arguments on the map in Redis, and returns what it
 // printed. That is also among the outputs of the mesh.
 func (m *Mesh) Map(ctx context.Context, args ...string) ([]byte, error) {
-	out, err := m.programs.Run(ctx, append(append([]string{"map"}, args...), "--redis", m.Publisher())...)
-	text := out
-	if err != nil {
-		text = fmt.Appendf(text, "%v\n", err)
-	}
-	return out, errors.Join(err, appendFile(m.Path("map.log"), text))
+	out, errs, err := m.programs.run(ctx, append(append([]string{"map"}, args...), "--redis", m.Publisher())...)
+	return out, errors.Join(err, appendFile(m.Path("map.log"), slices.Concat(out, errs)))
 }
 
 // publish makes the map file the map in Redis, if that is where the map is.
