@@ -1,12 +1,10 @@
 package main
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +14,6 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"asid-authz/authz"
-	"asid-authz/authz/authztest"
 	"asid-authz/cache/redistest"
 )
 
@@ -91,96 +88,6 @@ func TestServeFromRedis(t *testing.T) {
 	if status, _ := d.get("/readyz"); status != http.StatusOK {
 		t.Errorf("ready is %d while Redis is away", status)
 	}
-}
-
-// TestServeFromRedisOverTLS: the service believes no server that its configuration does not
-// name the authority of, and shows the certificate that a server asks for. What is wrong is in
-// the log, nothing is allowed, and what repairs it is the right file in its place.
-func TestServeFromRedisOverTLS(t *testing.T) {
-	redis := redistest.Standalone(t, redistest.Options{Program: speaksTLS(t), TLS: true})
-	// From here on it takes nobody without a certificate of its authority.
-	if err := redis.Admin().ConfigSet(t.Context(), "tls-auth-clients", "yes").Err(); err != nil {
-		t.Fatal(err)
-	}
-	good := func(name string) string {
-		return fileText(t, filepath.Join(filepath.Dir(redis.CAFile()), name))
-	}
-	foreign := authztest.NewCA("Foreign Authority")
-	stranger, err := foreign.Issue(authztest.CertificateSpec{CommonNames: []string{"stranger"}, ExtKeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := newDeployment(t)
-	d.write("redis-ca.pem", string(foreign.PEM()))
-	d.write("redis.pem", good("redis.pem"))
-	d.write("redis.key", good("redis.key"))
-	const tls = "tls: {ca: redis-ca.pem, certificate: redis.pem, key: redis.key}"
-	d.fromRedis(fmt.Sprintf("addresses: [%q], username: reader, password_file: %q, %s", redis.Address(), redis.PasswordFile(redistest.Reader), tls))
-	d.write("publisher.yaml", fmt.Sprintf("addresses: [%q]\nusername: publisher\npassword_file: %s\n%s\n", redis.Address(), redis.PasswordFile(redistest.Publisher), tls))
-	publish := func() (code int, stderr string) {
-		code, _, stderr = command(t, "map", "apply", d.path("map.yaml"), "--yes", "--reason", "first", "--redis", d.path("publisher.yaml"))
-		return code, stderr
-	}
-	refused := func(when, want string) {
-		t.Helper()
-		d.await(when+" is in the log", func() bool {
-			for line := range strings.Lines(d.stderr.String()) {
-				if strings.Contains(line, "the interaction map is not confirmed, and ages") && strings.Contains(line, want) {
-					return true
-				}
-			}
-			return false
-		})
-		if got := d.ask(); got != "deny map-unavailable" {
-			t.Errorf("%s: %s", when, got)
-		}
-		if status, body := d.get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "map-unavailable") {
-			t.Errorf("%s: ready is %d %s", when, status, body)
-		}
-		if !d.hasMetric("asid_authz_map_connected 0") {
-			t.Errorf("%s: the metrics say that the map's server is there", when)
-		}
-		if code, stderr := publish(); code != exitFailed || !strings.Contains(stderr, want) {
-			t.Errorf("%s: the command ends with %d and says %q", when, code, stderr)
-		}
-	}
-
-	d.start()
-	refused("a server of another authority", "tls: failed to verify certificate: x509: certificate signed by unknown authority")
-
-	d.write("redis-ca.pem", good("ca.pem"))
-	d.write("redis.pem", string(stranger.PEM()))
-	d.write("redis.key", string(stranger.KeyPEM()))
-	refused("a certificate that the server does not know", "remote error: tls: unknown certificate authority")
-
-	d.write("redis.pem", good("redis.pem"))
-	d.write("redis.key", good("redis.key"))
-	if code, stderr := publish(); code != exitOK {
-		t.Fatalf("with the right files: exit %d, %s", code, stderr)
-	}
-	d.await("ready with the right files", func() bool { status, _ := d.get("/readyz"); return status == http.StatusOK })
-	if got := d.ask(); got != "allow" {
-		t.Errorf("with the right files: %s", got)
-	}
-	for user, password := range redis.Passwords() {
-		if strings.Contains(d.stderr.String()+d.stdout.String(), password) {
-			t.Errorf("the service tells the password of %s", user)
-		}
-	}
-}
-
-// speaksTLS returns a server that can: the one that is found, or the pinned one.
-func speaksTLS(t *testing.T) *redistest.Program {
-	t.Helper()
-	p, err := redistest.Find(t.Context())
-	if err == nil && !p.Caps.TLS {
-		t.Setenv("REDIS_SERVER", "pinned")
-		p, err = redistest.Find(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 // TestGRPCHealth: Envoy's health checks hear NOT_SERVING before there is a map and when it is
