@@ -524,7 +524,10 @@ func TestLogLost(t *testing.T) {
 	}
 }
 
+// A layout of a newer release: whoever holds a map keeps it under its age, whoever starts
+// has none, both say what to do, and both go on by themselves if it is taken back.
 func TestNewerLayout(t *testing.T) {
+	const upgrade = "the map has layout \"2\", and this release reads layout 1: upgrade it"
 	play(t, func(s *scene) {
 		s.publish(fakeEdit{put: []fakeSystem{active(asidA, read)}})
 		s.wait(time.Second)
@@ -532,7 +535,29 @@ func TestNewerLayout(t *testing.T) {
 		s.wait(5 * time.Second)
 		s.serves(1)
 		s.ages()
-		s.status(false, true, "layout \"2\"")
+		s.status(false, true, upgrade)
+		if s.log.FilterMessageSnippet("not confirmed").FilterField(zap.NamedError("error", unusable(layout.NewerLayoutError{Layout: "2"}))).Len() != 1 {
+			s.t.Errorf("the log does not say it once: %v", s.log.All())
+		}
+
+		late := newReplica(zap.NewNop(), s.f.open, defaultPace)
+		ctx, cancel := context.WithCancel(s.t.Context())
+		done := make(chan struct{})
+		go func() { late.Run(ctx); close(done) }()
+		defer func() { cancel(); s.f.turn.Unlock(); <-done; s.f.turn.Lock() }()
+		s.wait(time.Minute)
+		if m, _, absent := late.Current(); m != nil || absent != authz.MapIncomplete || !strings.Contains(late.Status().Err.Error(), upgrade) {
+			s.t.Errorf("one that starts has map %v, %s: %v; want none, map-incomplete", m, absent, late.Status().Err)
+		}
+
+		s.f.data.manifest["layout"] = "1"
+		s.wait(time.Minute)
+		s.serves(1)
+		s.young()
+		s.status(false, false, "")
+		if m, _, _ := late.Current(); m == nil {
+			s.t.Errorf("one that started has no map: %v", late.Status().Err)
+		}
 	})
 }
 

@@ -37,6 +37,31 @@ func writeFile(t *testing.T, dir, name, text string) string {
 	return path
 }
 
+// TestMapNewerLayout: what a newer release published, an older one refuses to read and to
+// change, and says why; a map in a namespace of its own is the way back.
+func TestMapNewerLayout(t *testing.T) {
+	dir := t.TempDir()
+	redis, server := redisFile(t, dir, "asid-authz-back")
+	file := writeFile(t, dir, "map.yaml", mapText(3))
+	if code, _, stderr := command(t, "map", "apply", file, "--yes", "--redis", redis); code != exitOK {
+		t.Fatal(stderr)
+	}
+	if err := server.Admin().HSet(t.Context(), layout.DefaultNamespace.Manifest(), "layout", "2").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"show", "verify", "apply " + file + " --yes", "apply " + file + " --yes --repair", "suspend 200000000001 --reason x"} {
+		code, _, stderr := command(t, append(append([]string{"map"}, strings.Fields(args)...), "--redis", redis)...)
+		if want := `the map has layout "2", and this release reads layout 1: upgrade it`; code != exitFailed || !strings.Contains(stderr, want) {
+			t.Errorf("map %s: exit code %d, %s; want %d, %s", args, code, stderr, exitFailed, want)
+		}
+	}
+	for _, args := range []string{"apply " + file + " --yes", "suspend 200000000001 --reason x", "verify"} {
+		if code, _, stderr := command(t, append(append([]string{"map"}, strings.Fields(args)...), "--redis", redis, "--namespace", "asid-authz-back")...); code != exitOK {
+			t.Errorf("map %s in a namespace of its own: exit code %d, %s", args, code, stderr)
+		}
+	}
+}
+
 // TestMapRedis goes through exit codes, refusals and JSON of the commands.
 func TestMapRedis(t *testing.T) {
 	dir := t.TempDir()

@@ -6,13 +6,22 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // versions of Kubernetes that the manifests must be good for: the oldest, for what a
 // preStop may be, and the newest.
 var versions = []string{"1.30.0", "1.37.0"}
 
-// manifests renders each shape and holds it against the schemas in the folder.
+// mapFile is an overlay that a deployment with its map in a file comes to.
+const mapFile = `apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [../../deploy/kubernetes/%s]
+components: [../../deploy/kubernetes/map-file]
+`
+
+// manifests renders each shape, with its map in Redis and in a file, and the publisher, and
+// holds them against the schemas in the folder.
 func manifests(ctx context.Context, tools, schemas string) error {
 	kustomize, err := goTool(ctx, tools, "sigs.k8s.io/kustomize/kustomize/v5", "v5.5.0")
 	if err != nil {
@@ -22,8 +31,19 @@ func manifests(ctx context.Context, tools, schemas string) error {
 	if err != nil {
 		return err
 	}
-	for _, shape := range []string{"fleet", "sidecar"} {
-		rendered, err := output(ctx, kustomize, nil, "build", filepath.Join("deploy", "kubernetes", shape))
+	for _, shape := range []string{"fleet", "fleet with map-file", "sidecar", "sidecar with map-file", "publisher"} {
+		dir := filepath.Join("deploy", "kubernetes", shape)
+		if base, overlaid := strings.CutSuffix(shape, " with map-file"); overlaid {
+			// Below this folder, because kustomize follows no absolute path.
+			if dir, err = os.MkdirTemp(tools, "overlay-"); err != nil {
+				return err
+			}
+			defer os.RemoveAll(dir)
+			if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), fmt.Appendf(nil, mapFile, base), 0o644); err != nil {
+				return err
+			}
+		}
+		rendered, err := output(ctx, kustomize, nil, "build", dir)
 		if err != nil {
 			return err
 		}
