@@ -31,7 +31,8 @@ type benchServer struct {
 	empty     float64 // bytes of the server without the map
 }
 
-func newBenchServer(b *testing.B, systems int) *benchServer {
+// newBenchServer starts one whose map also has what is in more.
+func newBenchServer(b *testing.B, systems int, more ...*authz.InteractionMap) *benchServer {
 	b.Helper()
 	s := &benchServer{Server: redistest.Standalone(b, redistest.Options{}), b: b}
 	// Without WAIT, which takes a tenth of a second where there are no replicas.
@@ -44,6 +45,9 @@ func newBenchServer(b *testing.B, systems int) *benchServer {
 	}
 	if s.m, err = f.Build(1); err != nil {
 		b.Fatal(err)
+	}
+	if len(more) > 0 {
+		s.m = joined(b, append(more, s.m)...)
 	}
 	if s.publisher, err = publish.Open(b.Context(), s.as(redistest.Publisher), layout.DefaultNamespace); err != nil {
 		b.Fatal(err)
@@ -286,52 +290,4 @@ func BenchmarkPropagation(b *testing.B) {
 		}
 		report(b, times, "ms", time.Millisecond)
 	})
-}
-
-// BenchmarkFleetReload is two hundred replicas that load at once, as after a repair, and
-// what looking up a system takes meanwhile and before.
-func BenchmarkFleetReload(b *testing.B) {
-	s := newBenchServer(b, 1_000)
-	all, stop := s.replicas(200)
-	defer stop()
-	asid, err := authz.ParseASID("000000000007")
-	if err != nil {
-		b.Fatal(err)
-	}
-	look := func(ctx context.Context) (times []time.Duration) {
-		for ctx.Err() == nil {
-			began := time.Now()
-			m, _, _ := all[0].Current()
-			m.System(asid)
-			times = append(times, time.Since(began))
-			time.Sleep(100 * time.Microsecond) // a load of decisions, and no busy loop beside it
-		}
-		return times
-	}
-	ctx, cancel := context.WithTimeout(b.Context(), time.Second)
-	defer cancel()
-	steady := look(ctx)
-	var during, last []time.Duration
-	var cpu time.Duration
-	for b.Loop() {
-		loads := make(map[*cache.Replica]uint64, len(all))
-		for _, r := range all {
-			loads[r] = r.Status().Loads
-		}
-		ctx, cancel := context.WithCancel(b.Context())
-		looked := make(chan []time.Duration)
-		go func() { looked <- look(ctx) }()
-		used, began := s.CPU(), time.Now()
-		s.publish(true)
-		for _, r := range all {
-			s.all([]*cache.Replica{r}, func(st cache.ReplicaStatus) bool { return st.Loads > loads[r] })
-		}
-		last, cpu = append(last, time.Since(began)), cpu+s.CPU()-used
-		cancel()
-		during = append(during, <-looked...)
-	}
-	report(b, steady, "us-steady", time.Microsecond)
-	report(b, during, "us-during", time.Microsecond)
-	b.ReportMetric(slices.Max(last).Seconds(), "s-to-the-last")
-	b.ReportMetric(cpu.Seconds()/float64(b.N), "redis-cpu-s")
 }
