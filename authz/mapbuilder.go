@@ -1,10 +1,8 @@
 package authz
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // A MapBuilder collects systems, one at a time, into an [InteractionMap]. The zero
@@ -16,8 +14,8 @@ import (
 // every id of every system.
 type MapBuilder struct {
 	from    InteractionMap
-	changes map[ASID]string // to from: the record of an ASID, or "" if it was removed
-	systems int             // that the built map will hold
+	changes *changes // to from; nil: none yet
+	systems int      // that the built map will hold
 	ids     *dictionary
 	owned   bool // ids is the builder's own; otherwise it is that of from, and read
 	built   bool
@@ -72,7 +70,7 @@ func (b *MapBuilder) Remove(a ASID) error {
 	if !b.holds(a) {
 		return fmt.Errorf("asid %s is not in the map, or dropped twice", a)
 	}
-	b.change(a, "")
+	b.change(a, nil)
 	b.systems--
 	return nil
 }
@@ -116,12 +114,11 @@ func (b *MapBuilder) Build(version uint64) (*InteractionMap, error) {
 	if b.owned {
 		b.ids.sort()
 	}
-	changes := make([]placed, 0, len(b.changes))
-	for a, record := range b.changes {
-		changes = append(changes, placed{a.hash(), record})
+	m := &InteractionMap{version: version, systems: b.systems, root: b.from.root, ids: b.ids}
+	if b.changes != nil {
+		b.changes.made = nil
+		m.root = m.root.withAll(b.changes)
 	}
-	slices.SortFunc(changes, func(a, b placed) int { return cmp.Compare(a.hash, b.hash) })
-	m := &InteractionMap{version: version, systems: b.systems, root: b.from.root.with(changes, 0), ids: b.ids}
 	b.from, b.changes = InteractionMap{}, nil
 	return m, nil
 }
@@ -130,18 +127,19 @@ var errBuilt = errors.New("the map is built")
 
 // holds reports whether the built map would hold a system of a.
 func (b *MapBuilder) holds(a ASID) bool {
-	record, changed := b.changes[a]
-	if !changed {
-		record = b.from.root.find(a)
+	if b.changes != nil {
+		if there, changed := b.changes.made[a]; changed {
+			return there
+		}
 	}
-	return record != ""
+	return b.from.root.find(a) != ""
 }
 
-func (b *MapBuilder) change(a ASID, record string) {
+func (b *MapBuilder) change(a ASID, record []byte) {
 	if b.changes == nil {
-		b.changes = map[ASID]string{}
+		b.changes = &changes{made: map[ASID]bool{}}
 	}
-	b.changes[a] = record
+	b.changes.add(a, record)
 }
 
 // accepts returns why s may not be taken.

@@ -10,8 +10,9 @@ import "encoding/binary"
 // A record never leaves the process and is made by a packer alone, so whatever reads
 // one need not doubt it.
 
-// record packs s, whose ASID is kept elsewhere and whose set is given as bits.
-func (p *packer) record(s *AccreditedSystem, set []uint64) string {
+// record packs s, whose ASID is kept elsewhere and whose set is given as bits. What it
+// returns is the packer's, until the next one.
+func (p *packer) record(s *AccreditedSystem, set []uint64) []byte {
 	p.lengths, p.values, p.start = append(p.lengths[:0], byte(s.State)), p.values[:0], 0
 	p.values = append(p.values, s.ODSCode...)
 	p.end()
@@ -31,7 +32,7 @@ func (p *packer) record(s *AccreditedSystem, set []uint64) string {
 	p.end()
 	p.values = append(appendText(p.values, s.Name), s.PartyKey...) // to the end
 	p.lengths = append(p.lengths, p.values...)
-	return string(p.lengths)
+	return p.lengths
 }
 
 // A packer makes records.

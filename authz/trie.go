@@ -78,7 +78,26 @@ func (n node) with(changes []placed, level int) node {
 	}
 	inner := *n.inner
 	split(changes, level, func(slot int, part []placed) { inner[slot] = inner[slot].with(part, level+1) })
-	n = node{inner: &inner}
+	return over(&inner, level)
+}
+
+// withAll is with, of a root.
+func (n node) withAll(c *changes) node {
+	var inner [fanOut]node
+	if n.inner != nil {
+		inner = *n.inner
+	} else {
+		split(n.appendTo(nil), 0, func(slot int, part []placed) { inner[slot] = newNode(part, 1) })
+	}
+	for slot := range inner {
+		inner[slot] = inner[slot].with(c.take(slot), 1)
+	}
+	return over(&inner, 0)
+}
+
+// over returns the node of that level over those: a leaf, if few records are left.
+func over(inner *[fanOut]node, level int) node {
+	n := node{inner: inner}
 	below := 0
 	for i := range inner {
 		if below += inner[i].count; inner[i].inner != nil || below > maxLeaf {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -55,11 +56,16 @@ func TestTrieHistories(t *testing.T) {
 			model := maps.Clone(from.model)
 			maps.Copy(model, batch)
 			maps.DeleteFunc(model, func(_ hash, record string) bool { return record == "" })
-			var changes []placed
-			for _, h := range slices.Sorted(maps.Keys(batch)) {
-				changes = append(changes, placed{h, batch[h]})
+			c := &changes{made: map[ASID]bool{}}
+			for h := range batch { // what is changed twice is what it became last
+				if r.IntN(10) == 0 {
+					c.add(h.asid(), []byte(strings.Repeat("earlier", r.IntN(2))))
+				}
 			}
-			history = append(history, version{from.root.with(changes, 0), model})
+			for h, record := range batch {
+				c.add(h.asid(), []byte(record))
+			}
+			history = append(history, version{from.root.withAll(c), model})
 		}
 		for i, v := range history {
 			if got := checkShape(t, &v.root, 0); got != len(v.model) {
