@@ -169,8 +169,8 @@ func (r *Replica) reload(ctx context.Context, s server) error {
 	if old != nil {
 		before = old.head
 	}
-	// Only what costs nothing: to compare two large maps takes about as long as to load
-	// one, and nothing is followed meanwhile.
+	// Only what costs nothing: to compare two large maps takes half as long again as to load
+	// one, and three times what that allocates, and nothing is followed meanwhile.
 	r.log.Info("interaction map loaded", zap.Uint64("version", h.head.Version), zap.Int("systems", h.m.Len()), zap.Duration("took", time.Since(began)),
 		zap.Uint64("before", before.Version), zap.Int("left_out", len(h.refused)), zap.Int("unparsable_interactions", h.unparsable))
 	return nil
