@@ -190,7 +190,7 @@ func (s *benchServer) replicas(n int) (all []*cache.Replica, stop func()) {
 // all waits until a condition holds of every replica.
 func (s *benchServer) all(replicas []*cache.Replica, condition func(cache.ReplicaStatus) bool) {
 	s.b.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for _, r := range replicas {
 		for !condition(r.Status()) {
 			if time.Now().After(deadline) {
