@@ -20,9 +20,10 @@ COPY envoy envoy
 ARG VERSION=unknown
 ARG TARGETOS
 ARG TARGETARCH
-# No path, no time and no repository in it: the same source gives the same bytes.
+# No path, no time and no repository in it: the same source gives the same bytes. The tag
+# leaves out gRPC's tracing pages, which nothing serves, and with them a third of the binary.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.release=$VERSION" -o /asid-authz ./cmd/asid-authz
+    go build -tags grpcnotrace -trimpath -buildvcs=false -ldflags "-s -w -X main.release=$VERSION" -o /asid-authz ./cmd/asid-authz
 
 FROM ${RUNTIME_IMAGE}
 ARG VERSION=unknown

@@ -43,7 +43,7 @@ bench: check-go ## benchmarks, each beside its baseline
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./authz/... ./envoy ./cache ./cmd/asid-authz
 
 build: check-go ## the binary, in bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/asid-authz ./cmd/asid-authz
+	CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -o bin/asid-authz ./cmd/asid-authz
 
 image: check-go ## the image, its size and start time; IMAGE= GO_IMAGE= RUNTIME_IMAGE=, STANDIN=1 where no registry can be reached
 	@go run ./e2e/image -name "$(or $(IMAGE),asid-authz)" -go "$(GO_IMAGE)" -runtime "$(RUNTIME_IMAGE)" $(if $(STANDIN),-standin)

@@ -127,11 +127,11 @@ func (b Bootstrap) Secrets() (map[string][]byte, error) {
 		if s.file == "" {
 			continue
 		}
-		text, err := b.execute("secret", map[string]string{"Name": s.name, "File": s.file, "Key": s.key, "Directory": path.Dir(s.file)})
+		text, err := fields{"name": s.name, "file": s.file, "key": s.key, "directory": path.Dir(s.file)}.rendered("secret")
 		if err != nil {
 			return nil, err
 		}
-		files[s.name+".yaml"] = append(text, '\n')
+		files[s.name+".yaml"] = []byte(text + "\n")
 	}
 	return files, nil
 }
@@ -147,6 +147,6 @@ func (b Bootstrap) render(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := b.execute(name, view)
-	return append(text, '\n'), err
+	text, err := view.rendered(name)
+	return []byte(text + "\n"), err
 }

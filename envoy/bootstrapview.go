@@ -1,8 +1,6 @@
 package envoy
 
 import (
-	"bytes"
-	"embed"
 	"fmt"
 	"net"
 	"path"
@@ -10,59 +8,74 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
 
 	"asid-authz/authz"
 )
 
-//go:embed bootstrap
-var bootstrapFiles embed.FS
-
-// bootstrapView is what the templates see.
-type bootstrapView struct {
-	Bootstrap
-	EnvoyFloor, RouteKey     string
-	AuthzCluster, APICluster string
-	AuthzAuthority           string
-	ConnectTimeout           time.Duration
-	Routes                   []bootstrapRoute
-	ElsewhereRoute           string
-	AllowedHeaders           []allowedHeader
-	UnusedHeaders            []string
-	Mutable                  string
-	LocalReplies             []localReply
-	LoggedID                 string
-}
-
-// A bootstrapRoute leads to one endpoint, by Path or, if it holds an id, by Regex.
-type bootstrapRoute struct{ Name, Method, Path, Regex string }
-
-type allowedHeader struct{ Name, Why string }
-
-func (b Bootstrap) view() (*bootstrapView, error) {
+// view returns what the templates see.
+func (b Bootstrap) view() (fields, error) {
 	d, err := dialectNamed(b.Profile.Dialect)
 	if err != nil {
 		return nil, err
 	}
-	v := &bootstrapView{
-		Bootstrap:      b,
-		EnvoyFloor:     envoyFloor,
-		RouteKey:       RouteKey,
-		AuthzCluster:   authzCluster,
-		APICluster:     apiCluster,
-		AuthzAuthority: b.Authz.Name,
-		ConnectTimeout: b.CheckTimeout * 2 / 5,
-		ElsewhereRoute: elsewhereRoute,
-		AllowedHeaders: allowedHeaders(&b.Profile),
-		UnusedHeaders:  b.Profile.UnusedHeaders,
-		Mutable:        mutableHeaders(&b.Profile),
-		LocalReplies:   localReplies(d),
-		LoggedID:       "%CEL(" + isOurID + " ? request.id : '')%",
+	routes, err := b.routes()
+	if err != nil {
+		return nil, err
 	}
-	if v.AuthzAuthority == "" {
-		v.AuthzAuthority = authzCluster
+	authority := b.Authz.Name
+	if authority == "" {
+		authority = authzCluster
 	}
+	v := fields{
+		"envoy_floor": verbatim(envoyFloor),
+		"profile":     verbatim(b.Profile.Name),
+
+		"listen":             address(b.Listen),
+		"server_names":       quoteAll(b.ServerNames),
+		"server_certificate": b.Certificate,
+		"server_key":         b.Key,
+		"client_ca":          b.ClientCA,
+		"unverified_clients": b.UnverifiedClients,
+		"admin":              fields(nil),
+
+		"sds":                    b.SecretsDirectory != "",
+		"server_certificate_sds": b.sds("server-certificate"),
+		"client_ca_sds":          b.sds("client-ca"),
+
+		"authz_cluster":   authzCluster,
+		"authz_authority": authority,
+		"authz_addresses": addresses(b.Authz),
+		"authz_is_local":  socketPath(b.Authz.Addresses[0]) != "",
+		"authz_tls":       b.tls(b.Authz, "authz", true),
+		"check_timeout":   seconds(b.CheckTimeout),
+		"connect_timeout": seconds(b.CheckTimeout * 2 / 5),
+
+		"api_cluster":   apiCluster,
+		"api_addresses": addresses(b.Upstream),
+		"api_is_local":  socketPath(b.Upstream.Addresses[0]) != "",
+		"api_tls":       b.tls(b.Upstream, "api", false),
+
+		"routes":          routes,
+		"route_key":       RouteKey,
+		"elsewhere_route": elsewhereRoute,
+		"allowed_headers": allowedHeaders(&b.Profile),
+		"mutable_headers": mutableHeaders(&b.Profile),
+		"unused_headers":  each(b.Profile.UnusedHeaders, func(h string) fields { return fields{"name": h} }),
+		"logged_id":       "%CEL(" + isOurID + " ? request.id : '')%",
+		"denied":          cel("response.code_details == 'ext_authz_denied'"),
+		"local_replies": each(localReplies(d), func(r localReply) fields {
+			return fields{"filter": cel(r.Expression), "content_type": r.ContentType, "format": r.Format}
+		}),
+	}
+	if b.Admin != "" {
+		v["admin"] = fields{"socket": socketPath(b.Admin), "address": address(b.Admin)}
+	}
+	return v, nil
+}
+
+// routes lead to one endpoint each, by path or, if it holds an id, by regex.
+func (b Bootstrap) routes() (all []fields, err error) {
 	for i := range b.Profile.Endpoints {
 		e := &b.Profile.Endpoints[i]
 		whole, err := authz.ParsePathTemplate(b.Profile.Base + e.Path.String())
@@ -72,13 +85,34 @@ func (b Bootstrap) view() (*bootstrapView, error) {
 		case whole.String() == "":
 			return nil, fmt.Errorf("endpoint %s: no path, and no base: no request can have it", e.Name)
 		}
-		route := bootstrapRoute{Name: e.Name, Method: e.Method, Path: whole.String()}
+		route := fields{"name": e.Name, "method": e.Method, "path": whole.String(), "regex": ""}
 		if !whole.IsLiteral() {
-			route.Path, route.Regex = "", routeRegexp(whole)
+			route["regex"] = routeRegexp(whole)
 		}
-		v.Routes = append(v.Routes, route)
+		all = append(all, route)
 	}
-	return v, nil
+	return all, nil
+}
+
+// tls returns what the connections to p are secured with, nil if they are not.
+func (b Bootstrap) tls(p Peer, secret string, grpc bool) fields {
+	if p.CA == "" {
+		return nil
+	}
+	alpn := "http/1.1"
+	if grpc {
+		alpn = "h2"
+	}
+	return fields{
+		"name": p.Name, "ca": p.CA, "certificate": p.Certificate, "key": p.Key, "grpc": grpc, "alpn": alpn,
+		"certificate_sds": b.sds(secret + "-certificate"), "ca_sds": b.sds(secret + "-ca"),
+	}
+}
+
+// sds names a file of SecretsDirectory.
+func (b Bootstrap) sds(name string) verbatim {
+	file := path.Join(b.SecretsDirectory, name+".yaml")
+	return verbatim("{ name: " + name + ", sds_config: { path_config_source: { path: " + quote(file) + " }, resource_api_version: V3 } }")
 }
 
 // routeRegexp returns the template's expression without the bound on the length of an
@@ -91,25 +125,26 @@ func routeRegexp(t authz.PathTemplate) string {
 
 // allowedHeaders lists what asid-authz is handed: what it reads, and nothing beside it.
 // Lower case, because Envoy compares with lower-case names.
-func allowedHeaders(p *authz.Profile) []allowedHeader {
-	all := []allowedHeader{
-		{":path", "with the bytes that go to the API; the attribute beside it replaces those that are not UTF-8"},
-		{"authorization", ""},
-		{"accept", "the format of a denial"},
-		{"x-request-id", "for the record"},
-		{"traceparent", "for the record"},
+func allowedHeaders(p *authz.Profile) []fields {
+	allowed := func(name string, why verbatim) fields { return fields{"name": name, "why": why} }
+	all := []fields{
+		allowed(":path", "with the bytes that go to the API; the attribute beside it replaces those that are not UTF-8"),
+		allowed("authorization", ""),
+		allowed("accept", "the format of a denial"),
+		allowed("x-request-id", "for the record"),
+		allowed("traceparent", "for the record"),
 	}
 	for i, h := range []authz.ClaimHeader{p.Sender, p.Receiver, p.Interaction} {
 		if h.Name != "" {
-			all = append(all, allowedHeader{strings.ToLower(h.Name), [...]string{"the sender", "the receiver", "the interaction"}[i]})
+			all = append(all, allowed(strings.ToLower(h.Name), [...]verbatim{"the sender", "the receiver", "the interaction"}[i]))
 		}
 	}
 	for i, name := range authz.ForbiddenHeaders() {
-		why := ""
+		why := verbatim("")
 		if i == 0 {
 			why = "this one and the following are handed on so that they are refused"
 		}
-		all = append(all, allowedHeader{name, why})
+		all = append(all, allowed(name, why))
 	}
 	return all
 }
@@ -136,55 +171,26 @@ func mutableHeaders(p *authz.Profile) string {
 	return strings.Join(names, "|")
 }
 
-func (b Bootstrap) execute(name string, data any) ([]byte, error) {
-	var t *template.Template
-	include := func(name string, indent int, different ...any) (string, error) {
-		with := data
-		if len(different) > 0 {
-			with = different[0]
-		}
-		var text bytes.Buffer
-		if err := t.ExecuteTemplate(&text, name+".yaml.tmpl", with); err != nil {
-			return "", err
-		}
-		margin := strings.Repeat(" ", indent)
-		lines := strings.Split(strings.TrimSpace(text.String()), "\n")
-		for i := range lines {
-			if lines[i] != "" {
-				lines[i] = margin + lines[i]
-			}
-		}
-		return strings.Join(lines, "\n"), nil
+func each[T any](all []T, of func(T) fields) []fields {
+	list := make([]fields, len(all))
+	for i := range all {
+		list[i] = of(all[i])
 	}
-	t = template.New("").Option("missingkey=error").Funcs(template.FuncMap{
-		"include":  include,
-		"quote":    quote,
-		"list":     quoteAll,
-		"address":  address,
-		"socket":   socketPath,
-		"duration": func(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s" },
-		"unix":     func(p Peer) bool { return socketPath(p.Addresses[0]) != "" },
-		"peer": func(p Peer, prefix, alpn string) any {
-			return struct {
-				Peer
-				Prefix, ALPN string
-				SDS          bool
-			}{p, prefix, alpn, b.SecretsDirectory != ""}
-		},
-		"sds": func(name string) string {
-			return fmt.Sprintf("{ name: %s, sds_config: { path_config_source: { path: %s }, resource_api_version: V3 } }",
-				name, quote(path.Join(b.SecretsDirectory, name+".yaml")))
-		},
-		"cel": func(expression string) string {
-			return `{ extension_filter: { name: envoy.access_loggers.extension_filters.cel, typed_config: { "@type": type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter, expression: ` +
-				quote(expression) + " } } }"
-		},
-	})
-	if _, err := t.ParseFS(bootstrapFiles, "bootstrap/*.yaml.tmpl"); err != nil {
-		return nil, err
-	}
-	text, err := include(name, 0)
-	return []byte(text), err
+	return list
+}
+
+func addresses(p Peer) []fields {
+	return each(p.Addresses, func(a string) fields { return fields{"address": address(a)} })
+}
+
+// cel returns an access log filter, which is also what a mapper of local replies takes.
+func cel(expression string) verbatim {
+	return verbatim(`{ extension_filter: { name: envoy.access_loggers.extension_filters.cel, typed_config: { "@type": type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter, expression: ` +
+		quote(expression) + " } } }")
+}
+
+func seconds(d time.Duration) verbatim {
+	return verbatim(strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s")
 }
 
 // quote returns s as a YAML scalar in double quotes, whose escapes are those of Go:
@@ -192,12 +198,12 @@ func (b Bootstrap) execute(name string, data any) ([]byte, error) {
 // characters that do not look like it (U+0085).
 func quote(s string) string { return strconv.QuoteToASCII(s) }
 
-func quoteAll(all []string) string {
+func quoteAll(all []string) verbatim {
 	quoted := make([]string, len(all))
 	for i, s := range all {
 		quoted[i] = quote(s)
 	}
-	return "[" + strings.Join(quoted, ", ") + "]"
+	return verbatim("[" + strings.Join(quoted, ", ") + "]")
 }
 
 const unixPrefix = "unix:"
@@ -212,10 +218,10 @@ func socketPath(a string) string {
 }
 
 // address returns Envoy's form of an address that was checked.
-func address(a string) string {
+func address(a string) verbatim {
 	if file := socketPath(a); file != "" {
-		return "{ pipe: { path: " + quote(file) + " } }"
+		return verbatim("{ pipe: { path: " + quote(file) + " } }")
 	}
 	host, port, _ := net.SplitHostPort(a)
-	return "{ socket_address: { address: " + quote(host) + ", port_value: " + port + " } }"
+	return verbatim("{ socket_address: { address: " + quote(host) + ", port_value: " + port + " } }")
 }

@@ -21,8 +21,8 @@ type Programs struct {
 }
 
 // FindPrograms finds Envoy, fetching it if it must, and builds asid-authz from the working
-// directory's module, with the race detector if this program has it. Remove removes what was
-// built.
+// directory's module, with the tags of the image, and with the race detector if this program
+// has it. Remove removes what was built.
 func FindPrograms(ctx context.Context) (*Programs, error) {
 	envoy, err := FindEnvoy(ctx)
 	if err != nil {
@@ -49,7 +49,7 @@ func FindPrograms(ctx context.Context) (*Programs, error) {
 		return nil, err
 	}
 	p := &Programs{Envoy: envoy, Authz: filepath.Join(dir, "asid-authz"), EnvoyVersion: version, dir: dir}
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", p.Authz)
+	build := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-buildvcs=false", "-o", p.Authz)
 	if raceDetector {
 		build.Args = append(build.Args, "-race")
 	}
