@@ -114,11 +114,22 @@ func asked(w authztest.Want) bool {
 	return w.Kind == authztest.WantAllow || w.Kind == authztest.WantDeny
 }
 
+// olderAsks are cases, with their protocol, that Envoy answers by itself since 1.40. One of
+// 1.39, the oldest that is supported, asks about them, and gets the answer of every edge.
+var olderAsks = map[string]bool{"form-method-query/h2": true}
+
+func wanted(c *authztest.Case, protocol string) authztest.Want {
+	if olderAsks[c.File+"/"+protocol] && strings.HasPrefix(programs.EnvoyVersion, "1.39.") {
+		return c.Want
+	}
+	return c.Behind(protocol)
+}
+
 // all sends the cases that asid-authz is asked about, or the others.
 func (r *runner) all(t *testing.T, theAsked bool) {
 	for _, c := range r.cases {
 		for _, protocol := range c.Protocols() {
-			if want := c.Behind(protocol); asked(want) == theAsked {
+			if want := wanted(c, protocol); asked(want) == theAsked {
 				t.Run(c.File+"/"+protocol, func(t *testing.T) {
 					if theAsked {
 						t.Parallel()

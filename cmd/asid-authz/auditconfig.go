@@ -28,6 +28,9 @@ type NumberValue struct {
 	written bool // it is no default
 }
 
+// String returns the number as it is written down.
+func (v NumberValue) String() string { return strconv.Itoa(v.N) }
+
 func (v *AllowsValue) UnmarshalYAML(n *yaml.Node) error {
 	return oneOf(n, v, map[string]AllowsValue{"all": "all", "sampled": "sampled", "none": "none"}, "all, sampled or none")
 }

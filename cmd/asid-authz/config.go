@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -25,22 +24,21 @@ import (
 // flag overrides it. Secrets are never in it, only the paths of files that hold them.
 // A relative path is relative to the directory of the configuration file.
 //
-// The settings in listen, admin, audit and map.redis, and limits.max_connection_age, are
-// the process's: a changed value takes effect with a restart, and the log says so.
-// Everything else is a generation: a changed
-// file is built whole beside the running one and swapped in, or refused with the old one
-// kept. The files that it names (map, CA bundle, key sets, server certificate) are
-// watched too, each on its own.
+// Settings that are marked restart are the process's: a changed value takes effect with a
+// restart, and the log names it and what stays in force. Those that are marked reload make
+// a generation: a changed file is built whole beside the running one and swapped in, or
+// refused with the old one kept. The files that it names (map, CA bundle, key sets, server
+// certificate) are watched too, each on its own.
 type Config struct {
-	Listen    ListenConfig   `yaml:"listen"`
-	Admin     AdminConfig    `yaml:"admin"`
-	Profile   ProfileConfig  `yaml:"profile"`
-	Receivers []ASIDValue    `yaml:"receivers"` // The ASIDs that the receiver header (toASID) may name: ours. At least one where the profile has such a header.
-	Binding   BindingConfig  `yaml:"binding"`
-	Issuers   []IssuerConfig `yaml:"issuers"` // Of the tokens. At least one.
+	Listen    ListenConfig   `yaml:"listen" change:"restart"`
+	Admin     AdminConfig    `yaml:"admin" change:"restart"`
+	Profile   ProfileConfig  `yaml:"profile" change:"reload"`
+	Receivers []ASIDValue    `yaml:"receivers" change:"reload"` // The ASIDs that the receiver header (toASID) may name: ours. At least one where the profile has such a header.
+	Binding   BindingConfig  `yaml:"binding" change:"reload"`
+	Issuers   []IssuerConfig `yaml:"issuers" change:"reload"` // Of the tokens. At least one.
 	Map       MapConfig      `yaml:"map"`
-	Trust     TrustConfig    `yaml:"trust"`
-	Audit     AuditConfig    `yaml:"audit"`
+	Trust     TrustConfig    `yaml:"trust" change:"reload"`
+	Audit     AuditConfig    `yaml:"audit" change:"restart"`
 	Limits    LimitsConfig   `yaml:"limits"`
 
 	file string // where it was read from
@@ -123,11 +121,11 @@ type KeysConfig struct {
 
 // MapConfig says where the interaction map comes from.
 type MapConfig struct {
-	Source       SourceValue   `yaml:"source"`        // file or redis. A changed one is refused until a restart.
-	File         PathValue     `yaml:"file"`          // With source file, in the format of `asid-authz map check`.
-	Redis        *RedisConfig  `yaml:"redis"`         // With source redis. The map that `asid-authz map apply` publishes.
-	MaxStaleness DurationValue `yaml:"max_staleness"` // How old the map may be before nothing is allowed any more. Default 1h: a revoked system can go on for that long if the source cannot be read.
-	BreakGlass   PathValue     `yaml:"break_glass"`   // File with the orders of an emergency: ASIDs and certificates that are denied at once, an older map that is used for a while. Without orders it holds {}.
+	Source       SourceValue   `yaml:"source" change:"restart"`       // file or redis. A changed one is refused until a restart.
+	File         PathValue     `yaml:"file" change:"reload"`          // With source file, in the format of `asid-authz map check`.
+	Redis        *RedisConfig  `yaml:"redis" change:"restart"`        // With source redis. The map that `asid-authz map apply` publishes.
+	MaxStaleness DurationValue `yaml:"max_staleness" change:"reload"` // How old the map may be before nothing is allowed any more. Default 1h: a revoked system can go on for that long if the source cannot be read.
+	BreakGlass   PathValue     `yaml:"break_glass" change:"reload"`   // File with the orders of an emergency: ASIDs and certificates that are denied at once, an older map that is used for a while. Without orders it holds {}.
 }
 
 // TrustConfig says who issues client certificates, and what they have revoked.
@@ -160,11 +158,11 @@ type AuditConfig struct {
 
 // LimitsConfig bounds what a process does.
 type LimitsConfig struct {
-	DrainDelay   DurationValue `yaml:"drain_delay"`   // After SIGTERM, how long the service says NOT_SERVING and goes on answering, so that every Envoy looks elsewhere first: at least its health check interval. Default 5s.
-	DrainTimeout DurationValue `yaml:"drain_timeout"` // How long calls in flight are then waited for. Default 10s.
+	DrainDelay   DurationValue `yaml:"drain_delay" change:"reload"`   // After SIGTERM, how long the service says NOT_SERVING and goes on answering, so that every Envoy looks elsewhere first: at least its health check interval. Default 5s.
+	DrainTimeout DurationValue `yaml:"drain_timeout" change:"reload"` // How long calls in flight are then waited for. Default 10s.
 
-	Checks           CountValue    `yaml:"checks"`             // How many checks may run at once; those beyond it are refused as overloaded. It bounds what waits when something is stuck; a shortage of CPU is found by how long questions wait. Below 2048. Default: 128 for each CPU that the process may use, and at most 1024.
-	MaxConnectionAge DurationValue `yaml:"max_connection_age"` // How long a connection of Envoy lasts, give or take a tenth; then Envoy opens another, which is how a new replica gets its share. Default 10m. At least 1s.
+	Checks           CountValue    `yaml:"checks" change:"reload"`              // How many checks may run at once; those beyond it are refused as overloaded. It bounds what waits when something is stuck; a shortage of CPU is found by how long questions wait. Below 2048. Default: 128 for each CPU that the process may use, and at most 1024.
+	MaxConnectionAge DurationValue `yaml:"max_connection_age" change:"restart"` // How long a connection of Envoy lasts, give or take a tenth; then Envoy opens another, which is how a new replica gets its share. Default 10m. At least 1s.
 }
 
 // loadConfig reads the file, or returns everything that is wrong with it.
@@ -192,11 +190,6 @@ func decodeConfig(file string, text []byte) (*Config, error) {
 		return nil, problems
 	}
 	return c, nil
-}
-
-// needsRestart reports whether c differs from old in what only a restart can change.
-func (c *Config) needsRestart(old *Config) bool {
-	return !reflect.DeepEqual([]any{c.Listen, c.Admin, c.Audit, c.Map.Redis, c.Limits.MaxConnectionAge}, []any{old.Listen, old.Admin, old.Audit, old.Map.Redis, old.Limits.MaxConnectionAge})
 }
 
 func (c *Config) setDefaults() {

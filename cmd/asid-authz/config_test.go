@@ -89,21 +89,6 @@ func TestGoodConfig(t *testing.T) {
 	if full.Limits.checks() != 64 || c.Limits.checks() != min(128*runtime.GOMAXPROCS(0), 1024) {
 		t.Errorf("limits.checks: %d, by default %d", full.Limits.checks(), c.Limits.checks())
 	}
-	older := *full
-	older.Limits.Checks, older.Limits.MaxConnectionAge = 32, full.Limits.MaxConnectionAge
-	if full.needsRestart(&older) {
-		t.Error("limits.checks needs a restart")
-	}
-	older.Limits.MaxConnectionAge = duration(time.Hour)
-	if !full.needsRestart(&older) {
-		t.Error("limits.max_connection_age needs no restart")
-	}
-	if full.needsRestart(full) {
-		t.Error("a configuration needs a restart against itself")
-	}
-	if !full.needsRestart(c) {
-		t.Error("another listener needs no restart")
-	}
 }
 
 func ExampleConfig() {

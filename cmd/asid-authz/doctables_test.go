@@ -244,22 +244,23 @@ var settingTypes = map[reflect.Type]string{
 }
 
 // settingsTable is made from config.go alone: its comments are the manual. A key has a
-// comment, or the comment of its group names it.
+// comment, or the comment of its group names it; and it, or its group, says what a change
+// does.
 func settingsTable(t *testing.T) *docTable {
 	t.Helper()
 	comments := configComments(t)
 	defaults := Config{Issuers: make([]IssuerConfig, 1)}
 	defaults.setDefaults()
-	table := &docTable{head: []string{"Key", "Value", "Default", "Meaning"}}
-	var walk func(prefix string, group reflect.Value)
-	walk = func(prefix string, group reflect.Value) {
+	table := &docTable{head: []string{"Key", "Value", "Default", "Change", "Meaning"}}
+	var walk func(prefix, change string, group reflect.Value)
+	walk = func(prefix, ofGroup string, group reflect.Value) {
 		for i := range group.NumField() {
 			field := group.Type().Field(i)
 			key := field.Tag.Get("yaml")
 			if key == "" {
 				continue
 			}
-			path := prefix + key
+			path, change := prefix+key, changeOf(field, ofGroup)
 			comment := comments[group.Type().Name()+"."+field.Name]
 			value := group.Field(i)
 			kind, scalar := settingTypes[field.Type]
@@ -278,8 +279,8 @@ func settingsTable(t *testing.T) *docTable {
 				if meaning == "" {
 					t.Errorf("%s.%s: no comment says what %s is for", group.Type().Name(), field.Name, path)
 				}
-				table.rows = append(table.rows, []string{code(path), "", "", plain(meaning)})
-				walk(path+".", value)
+				table.rows = append(table.rows, []string{code(path), "", "", "", plain(meaning)})
+				walk(path+".", change, value)
 				continue
 			}
 			of := comments[group.Type().Name()]
@@ -289,14 +290,17 @@ func settingsTable(t *testing.T) *docTable {
 			if comment == "" {
 				t.Errorf("%s.%s: no comment says what %s is for", group.Type().Name(), field.Name, path)
 			}
+			if change != changeReload && change != changeRestart {
+				t.Errorf("%s.%s: neither it nor its group says what a change of %s does: %q", group.Type().Name(), field.Name, path, change)
+			}
 			standard := defaultOf(value)
 			if said := saidDefault(comment); said != standard {
 				t.Errorf("%s: the comment says that the default is %q, and it is %q", path, said, standard)
 			}
-			table.rows = append(table.rows, []string{code(path), kind, plain(standard), plain(comment)})
+			table.rows = append(table.rows, []string{code(path), kind, plain(standard), change, plain(comment)})
 		}
 	}
-	walk("", reflect.ValueOf(defaults))
+	walk("", "", reflect.ValueOf(defaults))
 	return table
 }
 

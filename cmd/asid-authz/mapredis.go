@@ -88,7 +88,7 @@ func (c *mapCommand) open(other string) (*publish.Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := config.namespace()
+	n := config.Namespace.orDefault()
 	if name := firstOf(other, c.space); name != "" {
 		if n, err = layout.ParseNamespace(name); err != nil {
 			return nil, exitError{exitUsage, err}

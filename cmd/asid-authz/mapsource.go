@@ -76,7 +76,7 @@ func (g *generation) useMap(previous *generation, log *zap.Logger) error {
 				return fmt.Errorf("map.redis.tls: %w", err)
 			}
 		}
-		g.interactions = redisMap{cache.NewReplica(log, options, c.Redis.namespace())}
+		g.interactions = redisMap{cache.NewReplica(log, options, c.Redis.Namespace.orDefault())}
 		return nil
 	}
 	path := g.config.path(c.File)

@@ -49,12 +49,14 @@ func (v *NamespaceValue) UnmarshalYAML(n *yaml.Node) (err error) {
 	return err
 }
 
-// namespace returns where the map lies.
-func (c *RedisConfig) namespace() layout.Namespace {
-	if c.Namespace == (NamespaceValue{}) {
+// String returns the namespace as it is written down, also the default.
+func (v NamespaceValue) String() string { return v.orDefault().String() }
+
+func (v NamespaceValue) orDefault() layout.Namespace {
+	if v == (NamespaceValue{}) {
 		return layout.DefaultNamespace
 	}
-	return c.Namespace.Namespace
+	return v.Namespace
 }
 
 // missing returns what must be said and is not, and what must not be said together. at is

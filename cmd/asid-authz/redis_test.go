@@ -36,8 +36,8 @@ func TestRedisConfig(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), file)) {
 			t.Errorf("%s\ngives %v, want %q", text, err, want)
 		}
-		if err == nil && strings.Contains(text, "canary") != (c.namespace() != layout.DefaultNamespace) {
-			t.Errorf("%s\nis namespace %s", text, c.namespace())
+		if err == nil && strings.Contains(text, "canary") != (c.Namespace.orDefault() != layout.DefaultNamespace) {
+			t.Errorf("%s\nis namespace %s", text, c.Namespace.orDefault())
 		}
 	}
 }

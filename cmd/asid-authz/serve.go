@@ -244,8 +244,9 @@ func (s *service) rebuild(ctx context.Context, text []byte, identityFiles []*wat
 	if err := g.fetch(ctx); err != nil {
 		return false, err
 	}
-	if c.needsRestart(old.config) {
-		s.log.Warn("listen, admin, audit, map.redis and limits.max_connection_age are the process's settings: their new values take effect with a restart")
+	for _, p := range c.keepProcessSettings(old.config) {
+		s.log.Warn("a changed setting needs a restart: until then the old value stays in force",
+			zap.String("setting", p.key), zap.String("in_force", p.inForce), zap.String("written", p.written))
 	}
 	s.adoptLocked(ctx, g, identityFiles)
 	s.warn(c)

@@ -295,9 +295,18 @@ func TestServe(t *testing.T) {
 		d.replace("asid-authz.yaml", "mode: guessed", "mode: registered")
 		d.replace("asid-authz.yaml", `["200000000371"]`, `["200000000370", "999999999999"]`)
 		d.replace("asid-authz.yaml", "admin: {address: 127.0.0.1:0}", "admin: {address: 127.0.0.1:1}")
+		d.replace("asid-authz.yaml", "limits: {", "audit: {allows: none}\nlimits: {")
 		d.await("the receivers are back", func() bool { return d.ask() == "allow" })
-		if !strings.Contains(d.stderr.String(), "take effect with a restart") {
-			t.Error("nobody was told that the admin address needs a restart")
+		for _, pending := range []string{
+			`"setting":"admin.address","in_force":"127.0.0.1:0","written":"127.0.0.1:1"`,
+			`"setting":"audit.allows","in_force":"all","written":"none"`,
+		} {
+			if !strings.Contains(d.stderr.String(), pending) {
+				t.Errorf("nobody was told of %s", pending)
+			}
+		}
+		if strings.Contains(d.stderr.String(), "recorded in Envoy's access log") {
+			t.Error("audit.allows is told of as if it had taken effect")
 		}
 	})
 
