@@ -71,13 +71,18 @@ func (s *Server) Arrive(ctx context.Context, _ *tap.Info) (context.Context, erro
 // overloaded. It may be called at any time.
 func (s *Server) Limit(checks int) { s.queue.limit.Store(int64(checks)) }
 
+// markOf returns the mark of the question of ctx, nil if it has none.
+func markOf(ctx context.Context) *arrival {
+	mark, _ := ctx.Value(arrivalKey{}).(*arrival)
+	return mark
+}
+
 // turn says whether the question of ctx, whose turn it is now, is to be answered, and
 // until when: the zero time if Envoy would wait for ever. The caller has added itself to
 // running.
-func (q *queue) turn(ctx context.Context, now time.Time) (until time.Time, admitted bool) {
-	mark, marked := ctx.Value(arrivalKey{}).(*arrival)
+func (q *queue) turn(ctx context.Context, mark *arrival, now time.Time) (until time.Time, admitted bool) {
 	arrived := now
-	if marked {
+	if mark != nil {
 		arrived = mark.at
 	}
 	if deadline, has := ctx.Deadline(); has {
@@ -90,7 +95,7 @@ func (q *queue) turn(ctx context.Context, now time.Time) (until time.Time, admit
 	if limit := q.limit.Load(); limit > 0 && q.running.Load() > limit {
 		return until, false
 	}
-	return until, !marked || !q.slowInStandingQueue(now, mark)
+	return until, mark == nil || !q.slowInStandingQueue(now, mark)
 }
 
 // slowInStandingQueue counts the turn of mark.

@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,6 +165,32 @@ func TestStandingQueue(t *testing.T) {
 		// Without marks there is no queue to see.
 		if allow, _, reason := check(t, s, message); !allow {
 			t.Errorf("without a mark: %s", reason)
+		}
+	})
+}
+
+// TestWaited: a record says how long the question waited for its turn, if anybody saw it come.
+func TestWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rules, message := slowly(t, func(context.Context) error { time.Sleep(time.Second); return nil })
+		type wait struct {
+			waited time.Duration
+			marked bool
+		}
+		var seen []wait
+		s := serverOf(rules, func(r *envoy.Record) error {
+			seen = append(seen, wait{r.Waited, r.Marked})
+			return nil
+		})
+		marked := arrive(t, t.Context(), s)
+		time.Sleep(30 * time.Millisecond)
+		for _, ctx := range []context.Context{marked, t.Context()} {
+			if _, err := s.Check(ctx, message); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := []wait{{30 * time.Millisecond, true}, {0, false}}; !slices.Equal(seen, want) {
+			t.Errorf("waited %v, want %v", seen, want)
 		}
 	})
 }

@@ -21,6 +21,12 @@ type Record struct {
 	TraceID    string // of traceparent, 32 hexadecimal digits
 	Duration   time.Duration
 
+	// Waited is how long the question waited for its turn, which is what overload is told
+	// by, and Marked whether that is known: whether [Server.Arrive] saw it come. They are
+	// no fields of the record: the metrics have them.
+	Waited time.Duration
+	Marked bool
+
 	// Panic is what a Check that panicked left behind, with its stack; nil otherwise. It
 	// is no field of the record: it belongs in the service's own log.
 	Panic []byte

@@ -74,6 +74,10 @@ func (s *Server) Check(ctx context.Context, message *authv3.CheckRequest) (respo
 	now := time.Now()
 	r := &authz.Request{Now: now}
 	record := &Record{Time: now, DecisionID: newDecisionID()}
+	mark := markOf(ctx)
+	if mark != nil {
+		record.Waited, record.Marked = now.Sub(mark.at), true
+	}
 	var rules *Rules
 	s.queue.running.Add(1)
 	defer func() {
@@ -90,7 +94,7 @@ func (s *Server) Check(ctx context.Context, message *authv3.CheckRequest) (respo
 	record.RequestID, record.TraceID = requestID(header(r, "x-request-id")), traceID(header(r, "traceparent"))
 	if rules != nil {
 		record.Profile = rules.authorizer.Profile.Name
-		record.Decision = s.decide(ctx, rules, r, message)
+		record.Decision = s.decide(ctx, mark, rules, r, message)
 		s.watch.see(message, r, rules.sender, hasPath)
 	}
 	record.Duration = time.Since(now)
@@ -102,8 +106,8 @@ func (s *Server) Check(ctx context.Context, message *authv3.CheckRequest) (respo
 
 // decide refuses a question that there is no time for, and lets the rules decide about
 // all others, in the time that leaves some for the answer.
-func (s *Server) decide(ctx context.Context, rules *Rules, r *authz.Request, message *authv3.CheckRequest) authz.Decision {
-	until, admitted := s.queue.turn(ctx, r.Now)
+func (s *Server) decide(ctx context.Context, mark *arrival, rules *Rules, r *authz.Request, message *authv3.CheckRequest) authz.Decision {
+	until, admitted := s.queue.turn(ctx, mark, r.Now)
 	if !admitted {
 		return authz.Deny(authz.Fault{Reason: authz.Overloaded, Field: authz.FieldRequest})
 	}

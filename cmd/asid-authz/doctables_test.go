@@ -502,7 +502,7 @@ func recordTable(t *testing.T, rules *envoy.Rules, allowed *authv3.CheckRequest)
 		t.Fatal(err)
 	}
 	full := &envoy.Record{Time: time.Now(), DecisionID: "x", Decision: authz.Deny(authz.Fault{Reason: authz.MapStale, Field: authz.FieldMap}),
-		Profile: "nrl", RequestID: "x", TraceID: "x", Duration: time.Second, Panic: []byte("no field of the record")}
+		Profile: "nrl", RequestID: "x", TraceID: "x", Duration: time.Second, Panic: []byte("no field of the record"), Waited: time.Second, Marked: true}
 	*full.Decision.Facts() = authz.Facts{ASID: asid, ClaimedASID: asid, ODSCode: "x", Receiver: asid, Endpoint: "read", Interaction: interaction,
 		Subject: "x", HasMap: true, MapVersion: 1, MapAge: time.Second, CertificateSHA256: [32]byte{1}, BreakGlass: "x"}
 	for _, v := range []reflect.Value{reflect.ValueOf(*full), reflect.ValueOf(*full.Decision.Facts())} {

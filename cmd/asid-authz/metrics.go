@@ -20,6 +20,7 @@ type metrics struct {
 	allowed   prometheus.Counter
 	denied    []prometheus.Counter // by Reason, bound once: a look-up by label costs more than the decision
 	checks    prometheus.Histogram
+	waits     prometheus.Histogram
 	reloads   *prometheus.CounterVec
 	auditLost prometheus.Counter
 
@@ -37,6 +38,11 @@ func newMetrics() *metrics {
 		Name:    "asid_authz_check_seconds",
 		Help:    "Time from reading a Check to its decision.",
 		Buckets: []float64{5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1},
+	})
+	m.waits = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "asid_authz_wait_seconds",
+		Help:    "Time from the arrival of a question to its turn.",
+		Buckets: []float64{1e-5, 1e-4, 1e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25},
 	})
 	m.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "asid_authz_reloads_total",
@@ -59,7 +65,7 @@ func newMetrics() *metrics {
 		ConstLabels: prometheus.Labels{"version": version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(decisions, m.checks, m.reloads, m.auditLost, misconfigured, build,
+	m.registry.MustRegister(decisions, m.checks, m.waits, m.reloads, m.auditLost, misconfigured, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, what := range watchedKinds { // or the first refusal would be the birth of a series, which is no increase
 		m.reloads.WithLabelValues(what, "loaded")
@@ -80,6 +86,9 @@ func (m *metrics) count(r *envoy.Record) {
 		m.denied[r.Decision.Reason()].Inc()
 	}
 	m.checks.Observe(r.Duration.Seconds())
+	if r.Marked {
+		m.waits.Observe(r.Waited.Seconds())
+	}
 }
 
 func (m *metrics) reload(what, result string) { m.reloads.WithLabelValues(what, result).Inc() }

@@ -233,6 +233,7 @@ func TestServe(t *testing.T) {
 	for _, line := range []string{
 		`asid_authz_decisions_total{decision="allow",reason=""} 1`,
 		`asid_authz_check_seconds_count 1`,
+		`asid_authz_wait_seconds_count 1`, // or nothing marks what arrives, and no overload is ever seen
 		`asid_authz_map_systems 10`,
 		`asid_authz_panics_total 0`,
 		`asid_authz_decisions_total{decision="deny",reason="overloaded"} 0`,
