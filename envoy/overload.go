@@ -36,8 +36,14 @@ type queue struct {
 }
 
 const (
-	shortWait = 25 * time.Millisecond // a tenth of what Envoy waits, as it is rendered
-	window    = 100 * time.Millisecond
+	// A long wait is three tenths of what Envoy waits, and never more than those of the
+	// 250 ms that are rendered. As long again may have been spent unseen, before the
+	// question was read; the rest is for the answer. A shorter bound costs answers where
+	// the host gives CPU time in slices: what waited for one slice is answered in time in
+	// the next, and TestShedding shows how many would be refused.
+	longWait      = 75 * time.Millisecond
+	longWaitShare = 0.3
+	window        = 100 * time.Millisecond
 
 	// slowShare of the turns of a window that are slow make a queue that stands: a quarter.
 	slowShare = 4
@@ -81,12 +87,13 @@ func markOf(ctx context.Context) *arrival {
 // until when: the zero time if Envoy would wait for ever. The caller has added itself to
 // running.
 func (q *queue) turn(ctx context.Context, mark *arrival, now time.Time) (until time.Time, admitted bool) {
-	arrived := now
+	arrived, long := now, longWait
 	if mark != nil {
 		arrived = mark.at
 	}
 	if deadline, has := ctx.Deadline(); has {
 		whole := deadline.Sub(arrived)
+		long = min(long, time.Duration(longWaitShare*float64(whole)))
 		until = deadline.Add(-min(max(whole/marginShare, leastMargin), whole/2))
 		if !now.Before(until) {
 			return until, false
@@ -95,17 +102,17 @@ func (q *queue) turn(ctx context.Context, mark *arrival, now time.Time) (until t
 	if limit := q.limit.Load(); limit > 0 && q.running.Load() > limit {
 		return until, false
 	}
-	return until, mark == nil || !q.slowInStandingQueue(now, mark)
+	return until, mark == nil || !q.slowInStandingQueue(now, mark, long)
 }
 
-// slowInStandingQueue counts the turn of mark.
-func (q *queue) slowInStandingQueue(now time.Time, mark *arrival) bool {
+// slowInStandingQueue counts the turn of mark, for which a wait of long is a long one.
+func (q *queue) slowInStandingQueue(now time.Time, mark *arrival, long time.Duration) bool {
 	if at, was := int64(now.Sub(q.began)/window), q.window.Load(); at > was && q.window.CompareAndSwap(was, at) {
 		// What is counted by others meanwhile is of one of the two windows; it does not matter which.
 		quick, slow := q.quick.Swap(0), q.slow.Swap(0)
 		q.stands.Store(at == was+1 && slow*slowShare >= quick+slow && slow > 0)
 	}
-	if now.Sub(mark.at) < shortWait || q.arrivals.Load()-mark.number < crowd {
+	if now.Sub(mark.at) < long || q.arrivals.Load()-mark.number < crowd {
 		q.quick.Add(1)
 		return false
 	}

@@ -105,41 +105,47 @@ func TestStandingQueue(t *testing.T) {
 		rules, message := slowly(t, func(context.Context) error { return nil })
 		var seen outcomes
 		s, began := serverOf(rules, seen.record), time.Now()
-		// turn lets a question wait with others behind it, and returns what became of it.
-		turn := func(wait time.Duration, behind int) string {
+		// turns lets questions wait together, with others behind them, and returns what
+		// became of the last.
+		turns := func(ctx context.Context, n int, wait time.Duration, behind int) string {
 			t.Helper()
-			ctx := arrive(t, t.Context(), s)
+			waiting := make([]context.Context, n)
+			for i := range waiting {
+				waiting[i] = arrive(t, ctx, s)
+			}
 			for range behind {
-				arrive(t, t.Context(), s)
+				arrive(t, ctx, s)
 			}
 			time.Sleep(wait)
-			if _, err := s.Check(ctx, message); err != nil {
-				t.Fatal(err)
+			for _, ctx := range waiting {
+				if _, err := s.Check(ctx, message); err != nil {
+					t.Fatal(err)
+				}
 			}
 			return seen.last()
 		}
+		const long = 80 * time.Millisecond
+		turn := func(wait time.Duration, behind int) string { t.Helper(); return turns(t.Context(), 1, wait, behind) }
 		// next begins a window of 100 ms; they count from the start of the server.
 		next := func() { time.Sleep(100*time.Millisecond - time.Since(began)%(100*time.Millisecond)) }
-		// row has three slow turns, the first of them after that many quick ones.
+		// row has three slow turns in one window, behind that many quick ones.
 		row := func(quick int) {
 			t.Helper()
 			next()
 			for range quick {
 				turn(0, 0)
 			}
-			for range 3 {
-				turn(30*time.Millisecond, 20)
-			}
+			turns(t.Context(), 3, long, 20)
 			next()
 		}
 		const refused = "overloaded request"
-		for i := range 3 {
-			if got := turn(30*time.Millisecond, 20); got != "allow" {
-				t.Errorf("slow question %d: %s: a burst is to be served", i, got)
-			}
+		next()
+		turns(t.Context(), 3, long, 20)
+		if want := []string{"allow", "allow", "allow"}; !slices.Equal(seen, want) {
+			t.Errorf("of three that wait at once: %q: a burst is to be served", seen)
 		}
 		for range 10 {
-			if got := turn(30*time.Millisecond, 20); got != refused {
+			if got := turn(long, 20); got != refused {
 				t.Errorf("from a queue that stands: %s, want %s", got, refused)
 			}
 			if got := turn(time.Millisecond, 20); got != "allow" {
@@ -148,18 +154,26 @@ func TestStandingQueue(t *testing.T) {
 		}
 		for quick, want := range map[int]string{9: refused, 10: "allow"} { // the scheduler lets some go first
 			row(quick)
-			if got := turn(30*time.Millisecond, 20); got != want {
+			if got := turn(long, 20); got != want {
 				t.Errorf("after three slow and %d quick ones: %s, want %s", quick, got, want)
 			}
 		}
+		for patience, want := range map[time.Duration]string{time.Hour: "allow", 250 * time.Millisecond: "allow", 100 * time.Millisecond: refused} {
+			row(0)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			if got := turns(ctx, 1, long/2, 20); got != want {
+				t.Errorf("half as long, for whom waits %v: %s, want %s", patience, got, want)
+			}
+			cancel()
+		}
 		for range 20 {
-			if got := turn(50*time.Millisecond, 3); got != "allow" {
+			if got := turn(long, 3); got != "allow" {
 				t.Errorf("on a slow host, with hardly anybody waiting: %s", got)
 			}
 		}
 		row(0)
 		time.Sleep(time.Minute)
-		if got := turn(30*time.Millisecond, 20); got != "allow" {
+		if got := turn(long, 20); got != "allow" {
 			t.Errorf("a slow one a minute after others: %s: a minute without questions is no queue", got)
 		}
 		// Without marks there is no queue to see.

@@ -42,7 +42,7 @@ func newMetrics() *metrics {
 	m.waits = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "asid_authz_wait_seconds",
 		Help:    "Time from the arrival of a question to its turn.",
-		Buckets: []float64{1e-5, 1e-4, 1e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25},
+		Buckets: []float64{1e-5, 1e-4, 1e-3, 5e-3, 1e-2, 2.5e-2, 7.5e-2, 0.15, 0.25},
 	})
 	m.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "asid_authz_reloads_total",
