@@ -215,7 +215,7 @@ func TestDeployedRedis(t *testing.T) {
 		reads, p := c.Map.Redis, podOf(t, "asid-authz", files...)
 		p.reaches(t, reads)
 		p.finds(t, PathValue(c.Trust.ClientCA))
-		if !slices.Equal(reads.Addresses, writes.Addresses) || reads.SentinelMaster != writes.SentinelMaster || reads.namespace() != writes.namespace() {
+		if !slices.Equal(reads.Addresses, writes.Addresses) || reads.SentinelMaster != writes.SentinelMaster || reads.Namespace.orDefault() != writes.Namespace.orDefault() {
 			t.Errorf("%s reads another map than the publisher writes", shape)
 		}
 		if reads.Username == writes.Username {
