@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -276,36 +277,93 @@ func (c *ClusterDeployment) await(ctx context.Context, key string, old *Server) 
 	return master, err
 }
 
+// Hurry ends Options.Patient until Calm: a node that dies is called down within a second.
+func (c *ClusterDeployment) Hurry(ctx context.Context) error { return c.callDownAfter(ctx, downAfter) }
+
+// Calm ends Hurry.
+func (c *ClusterDeployment) Calm(ctx context.Context) error {
+	return c.callDownAfter(ctx, c.options.downAfter())
+}
+
+func (c *ClusterDeployment) callDownAfter(ctx context.Context, ms int) error {
+	for _, s := range c.nodes {
+		if !s.live() {
+			continue
+		}
+		if err := s.admin.ConfigSet(ctx, "cluster-node-timeout", strconv.Itoa(ms)).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReplicasOf returns the replicas of the key's master, whether they live or not.
+func (c *ClusterDeployment) ReplicasOf(ctx context.Context, key string) ([]*Server, error) {
+	master, err := c.NodeOf(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	id, err := master.admin.ClusterMyID(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	all, err := master.members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var replicas []*Server
+	for _, m := range all {
+		if m.master != id {
+			continue
+		}
+		s, err := c.node(m.address)
+		if err != nil {
+			return nil, err
+		}
+		replicas = append(replicas, s)
+	}
+	return replicas, nil
+}
+
 // Failover makes the replica of the key's master the master, and the master its replica, with
 // nothing lost. It returns the new master when all nodes agree.
-func (c *ClusterDeployment) Failover(ctx context.Context, key string) (*Server, error) {
+func (c *ClusterDeployment) Failover(ctx context.Context, key string) (master *Server, err error) {
 	old, err := c.NodeOf(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	id, err := old.admin.ClusterMyID(ctx).Result()
+	slot, err := c.slot(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	all, err := old.members(ctx)
+	replicas, err := c.ReplicasOf(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range all {
-		replica, err := c.node(m.address)
-		if err != nil {
-			return nil, err
-		}
-		if m.master != id || !replica.live() {
-			continue
-		}
-		if err := replica.admin.ClusterFailover(ctx).Err(); err != nil {
-			return nil, err
-		}
-		return c.AwaitFailover(ctx, key, old)
+	i := slices.IndexFunc(replicas, (*Server).live)
+	if i < 0 {
+		return nil, fmt.Errorf("%s has no replica that lives", old.name())
 	}
-	return nil, fmt.Errorf("%s has no replica that lives", old.name())
+	// Nobody votes about the same master twice within two timeouts, by hand or not.
+	if err := c.Hurry(ctx); err != nil {
+		return nil, err
+	}
+	var begun time.Time
+	err = until(ctx, "all agree on another master", func() error {
+		if master, err = c.settled(ctx, slot); err != nil || master != old {
+			return err
+		}
+		if time.Since(begun) > givenUp {
+			begun = time.Now()
+			err = replicas[i].admin.ClusterFailover(ctx).Err()
+		}
+		return errors.Join(err, fmt.Errorf("%s still is", old.name()))
+	})
+	return master, errors.Join(err, c.Calm(ctx))
 }
+
+// givenUp is longer than a node tries to fail over by hand: then it must be told again.
+const givenUp = 6 * time.Second
 
 // MoveSlot moves the slot of the key, with all keys in it, to another master, as resharding
 // does under load. It returns the new master when all nodes agree.

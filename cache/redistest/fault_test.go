@@ -91,6 +91,30 @@ func TestFreezeAndThaw(t *testing.T) {
 	}
 }
 
+func TestLoading(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := Standalone(t, Options{})
+	set(t, s, "1")
+	pid := s.Pid()
+	if err := s.KillIntoLoading(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if s.Pid() == pid {
+		t.Error("it is the same process")
+	}
+	for _, user := range []string{Reader, Admin} {
+		client := connect(t, s.ClientOptions(user))
+		if err := client.HGet(ctx, prefix+"hash", "a").Err(); err == nil || !strings.HasPrefix(err.Error(), "LOADING") {
+			t.Errorf("%s: got %v, want LOADING", user, err)
+		}
+	}
+	if err := s.FinishLoading(ctx); err != nil {
+		t.Fatal(err)
+	}
+	has(t, s, "1")
+}
+
 func TestConnectionsAndCPU(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -31,7 +31,16 @@ type Options struct {
 	Namespace layout.Namespace // that reader and publisher may use
 	TLS       bool             // instead of plain TCP; the program must speak it
 	Replicas  int              // of the primary that Sentinels watch: 1 or 2
+	Patient   bool             // Sentinels and Cluster nodes call nobody down within a minute
 	Config    []string         // more lines of each server's configuration file, such as "maxmemory 5mb"
+}
+
+// downAfter returns after how many ms without an answer somebody is called down.
+func (o *Options) downAfter() int {
+	if o.Patient {
+		return patience
+	}
+	return downAfter
 }
 
 // wait bounds every start, and everything that is waited for.

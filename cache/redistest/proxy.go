@@ -56,7 +56,21 @@ func (p *Proxy) Disable() { p.proxy.Stop() }
 // Enable ends Disable.
 func (p *Proxy) Enable() {
 	p.t.Helper()
-	if err := p.proxy.Start(); err != nil {
+	p.listen(p.proxy.Start)
+}
+
+// listen calls start, and again as long as somebody listens still: between fork and exec a
+// process that is being started has what was open then.
+func (p *Proxy) listen(start func() error) {
+	p.t.Helper()
+	if err := until(p.t.Context(), "the proxy listens", func() error {
+		err := start()
+		if err == nil || strings.Contains(err.Error(), "address already in use") {
+			return err
+		}
+		p.t.Error(err)
+		return nil
+	}); err != nil {
 		p.t.Error(err)
 	}
 }
@@ -86,6 +100,20 @@ func (p *Proxy) Drip(n int, d time.Duration) {
 func (p *Proxy) CutAfter(n int) {
 	p.t.Helper()
 	p.toxic("downstream", "limit_data", map[string]any{"bytes": n})
+}
+
+// CutAfterSent closes each connection, and each new one, when it has brought n more bytes of
+// commands: whoever sends them dies in the middle of one, or between two.
+func (p *Proxy) CutAfterSent(n int) {
+	p.t.Helper()
+	p.toxic("upstream", "limit_data", map[string]any{"bytes": n})
+}
+
+// To closes all connections, and leads new ones to another server, unless it is disabled.
+func (p *Proxy) To(upstream string) {
+	p.t.Helper()
+	next := &toxiproxy.Proxy{Listen: p.proxy.Listen, Upstream: upstream, Enabled: p.proxy.Enabled}
+	p.listen(func() error { return p.proxy.Update(next) })
 }
 
 // Heal ends everything but Disable. Connections that were partitioned are closed, because

@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"testing"
@@ -49,7 +50,8 @@ func TestProxy(t *testing.T) {
 			func(took time.Duration, err error) bool { return err == nil && took >= 50*time.Millisecond }, (*Proxy).Heal},
 		"drip": {func(p *Proxy) { p.Drip(1, 10*time.Millisecond) }, // "$1\r\n1\r\n" has 7 bytes
 			func(took time.Duration, err error) bool { return err == nil && took >= 50*time.Millisecond }, (*Proxy).Heal},
-		"cut": {func(p *Proxy) { p.CutAfter(3) }, func(_ time.Duration, err error) bool { return errors.Is(err, io.EOF) }, (*Proxy).Heal},
+		"cut before a command is whole": {func(p *Proxy) { p.CutAfterSent(3) }, func(_ time.Duration, err error) bool { return errors.Is(err, io.EOF) }, (*Proxy).Heal},
+		"cut":                           {func(p *Proxy) { p.CutAfter(3) }, func(_ time.Duration, err error) bool { return errors.Is(err, io.EOF) }, (*Proxy).Heal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := NewProxy(t, s.Address())
@@ -70,5 +72,34 @@ func TestProxy(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A proxy that leads elsewhere does so for whoever comes, and nobody stays where he was.
+func TestProxyLeadsElsewhere(t *testing.T) {
+	t.Parallel()
+	one, other := Standalone(t, Options{}), Standalone(t, Options{})
+	set(t, one, "1")
+	p := NewProxy(t, one.Address())
+	options := one.ClientOptions(Admin)
+	options.Addrs = []string{p.Address()}
+	if got, err := connect(t, options).HGet(t.Context(), prefix+"hash", "a").Result(); got != "1" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	p.To(other.Address())
+	set(t, other, "2")
+	options = other.ClientOptions(Admin)
+	options.Addrs = []string{p.Address()}
+	if got, err := connect(t, options).HGet(t.Context(), prefix+"hash", "a").Result(); got != "2" {
+		t.Errorf("led elsewhere: got %q, %v", got, err)
+	}
+	if err := until(t.Context(), "nobody is where it led before", func() error {
+		n, err := one.Connections(t.Context(), "")
+		if err == nil && n != 1 { // the administrator's
+			err = fmt.Errorf("%d connections", n)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
 	}
 }

@@ -17,8 +17,8 @@ const MasterName = "asid-authz"
 
 const (
 	sentinels = 3
-	downAfter = 1000  // ms without an answer until a Sentinel calls a server down
-	patience  = 60000 // the same while a failover is made by hand
+	downAfter = 1000  // ms without an answer until a Sentinel or a node calls a server down
+	patience  = 60000 // the same with Options.Patient, and while a failover is made by hand
 )
 
 // A SentinelDeployment is a primary with replicas, and three Sentinels that agree by two.
@@ -68,7 +68,7 @@ func (d *SentinelDeployment) start(ctx context.Context) error {
 			set("auth-pass", d.passwords[SentinelUser]),
 			"sentinel sentinel-user " + SentinelUser,
 			"sentinel sentinel-pass " + d.passwords[SentinelUser],
-			set("down-after-milliseconds", strconv.Itoa(downAfter)),
+			set("down-after-milliseconds", strconv.Itoa(d.options.downAfter())),
 			set("failover-timeout", "2000"),
 			set("parallel-syncs", strconv.Itoa(d.options.Replicas)),
 		})
@@ -231,7 +231,7 @@ func (d *SentinelDeployment) Failover(ctx context.Context) (*Server, error) {
 	}
 	// The failover had the server write its configuration: the limit must not stay there.
 	for _, undo := range []error{
-		d.callDownAfter(ctx, downAfter),
+		d.callDownAfter(ctx, d.options.downAfter()),
 		old.admin.ConfigSet(ctx, "min-replicas-to-write", "0").Err(),
 		old.admin.ConfigRewrite(ctx).Err(),
 	} {
@@ -251,6 +251,14 @@ func (d *SentinelDeployment) callDownAfter(ctx context.Context, ms int) error {
 		}
 	}
 	return nil
+}
+
+// Hurry ends Options.Patient until Calm: a primary that dies is called down within a second.
+func (d *SentinelDeployment) Hurry(ctx context.Context) error { return d.callDownAfter(ctx, downAfter) }
+
+// Calm ends Hurry.
+func (d *SentinelDeployment) Calm(ctx context.Context) error {
+	return d.callDownAfter(ctx, d.options.downAfter())
 }
 
 func (d *SentinelDeployment) failOver(ctx context.Context, old *Server) (*Server, error) {
@@ -285,10 +293,28 @@ func (d *SentinelDeployment) failOver(ctx context.Context, old *Server) (*Server
 		if err := d.begin(ctx, old); err != nil {
 			return err
 		}
-		primary, err = d.failedOver(ctx, old)
-		return err
+		if primary, err = d.failedOver(ctx, old); err == nil {
+			return nil
+		}
+		return errors.Join(err, d.promoteAgain(ctx, old))
 	})
 	return primary, err
+}
+
+// promoteAgain makes the server a primary that all Sentinels call so, if it is none any
+// more: one of them that heard of the failover late, because the machine is busy, took it for
+// a replica that had gone astray. By themselves they would find that out after as long as a
+// primary may be silent.
+func (d *SentinelDeployment) promoteAgain(ctx context.Context, old *Server) error {
+	primary, err := d.Primary(ctx)
+	if err != nil || primary == old {
+		return nil // it is not over
+	}
+	is, err := primary.info(ctx, "replication")
+	if err != nil || is["role"] == "master" {
+		return err
+	}
+	return primary.admin.Do(ctx, "REPLICAOF", "NO", "ONE").Err()
 }
 
 // begin has a Sentinel fail over, unless it does already or has. On a busy machine it may give

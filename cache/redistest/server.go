@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -161,7 +162,7 @@ func (s *Server) config() []string {
 			"cluster-config-file nodes.conf",
 			"cluster-port "+port(s.bus),
 			"cluster-announce-ip 127.0.0.1",
-			"cluster-node-timeout 1000",
+			"cluster-node-timeout "+strconv.Itoa(s.options.downAfter()),
 			"cluster-replica-validity-factor 0",  // a replica may take over however long it was cut off
 			"cluster-allow-replica-migration no") // each master keeps the replica that it was given
 		if s.options.TLS {
@@ -173,7 +174,12 @@ func (s *Server) config() []string {
 
 // run starts the process and waits until it answers and has loaded what it must.
 func (s *Server) run(ctx context.Context) error {
-	args := []string{filepath.Join(s.dir, "redis.conf")}
+	return s.launch(ctx, func() bool { return s.answers(ctx) == nil })
+}
+
+// launch starts the process, with what else it is told, and waits until it is ready.
+func (s *Server) launch(ctx context.Context, ready func() bool, more ...string) error {
+	args := append([]string{filepath.Join(s.dir, "redis.conf")}, more...)
 	if s.role == sentinel {
 		args = append(args, "--sentinel")
 	}
@@ -185,7 +191,7 @@ func (s *Server) run(ctx context.Context) error {
 	s.state.Lock()
 	s.process, s.frozen = process, false
 	s.state.Unlock()
-	if err := process.Await(ctx, wait, func() bool { return s.answers(ctx) == nil }); err != nil {
+	if err := process.Await(ctx, wait, ready); err != nil {
 		process.Kill()
 		return err
 	}
