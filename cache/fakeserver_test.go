@@ -37,8 +37,9 @@ type fakeServer struct {
 
 	news  chan struct{} // closed and replaced when something was written
 	heads []fakeHead    // what was published when, by the server's own account
-	maps  map[uint64]map[string]string
 	conns []*fakeConn
+
+	oracle *Oracle
 }
 
 type fakeHead struct {
@@ -71,7 +72,7 @@ func (d fakeData) clone() fakeData {
 }
 
 func newFakeServer() *fakeServer {
-	return &fakeServer{data: fakeData{}.clone(), role: "master", news: make(chan struct{}), maps: map[uint64]map[string]string{}}
+	return &fakeServer{data: fakeData{}.clone(), role: "master", news: make(chan struct{}), oracle: NewOracle()}
 }
 
 // A fakeSystem is an entry as the fake's publisher is told it.
@@ -111,24 +112,16 @@ func (c fakeContent) clone() fakeContent {
 
 // publish writes a change on top of what the server has, and returns what content becomes.
 func (f *fakeServer) publish(version uint64, before fakeContent, e fakeEdit) fakeContent {
-	after := before.clone()
+	after := before.after(e)
 	m, err := layout.ParseManifest(f.data.manifest)
 	if err != nil {
 		m, e.anew = &layout.Manifest{}, true
 	}
 	var change layout.Change
-	for _, s := range e.put {
-		after.systems[s.asid] = s
-	}
-	for _, asid := range e.drop {
-		delete(after.systems, asid)
-	}
 	for _, asid := range e.suspend {
-		after.suspended[asid] = true
 		change.Suspend = append(change.Suspend, layout.Pair{Field: asid, Value: "{}"})
 	}
 	for _, asid := range e.resume {
-		delete(after.suspended, asid)
 		change.Resume = append(change.Resume, asid)
 		if s, held := after.systems[asid]; held && !slices.ContainsFunc(e.put, func(p fakeSystem) bool { return p.asid == asid }) {
 			e.put = append(e.put, s)
@@ -198,11 +191,7 @@ func (f *fakeServer) publish(version uint64, before fakeContent, e fakeEdit) fak
 	f.data.manifest = m.Fields()
 	f.data.log = append(f.data.log, logEntry{version, text, m.Tip.String()})
 
-	described := map[string]string{}
-	for asid, s := range after.systems {
-		described[asid] = s.describe(after.suspended[asid])
-	}
-	f.maps[version] = described
+	f.oracle.Published(version, after)
 	f.written()
 	return after
 }
@@ -406,13 +395,17 @@ func (c *fakeConn) buckets(ctx context.Context, generation uint64, first, n, kno
 func described(m *authz.InteractionMap) map[string]string {
 	all := map[string]string{}
 	for s := range m.Systems() {
-		ids := make([]string, len(s.Interactions))
-		for i, id := range s.Interactions {
-			ids[i] = id.String()
-		}
-		all[s.ASID.String()] = fmt.Sprint(s.ODSCode, " ", s.State, " ", ids)
+		all[s.ASID.String()] = describeSystem(&s)
 	}
 	return all
+}
+
+func describeSystem(s *authz.AccreditedSystem) string {
+	ids := make([]string, len(s.Interactions))
+	for i, id := range s.Interactions {
+		ids[i] = id.String()
+	}
+	return fmt.Sprint(s.ODSCode, " ", s.State, " ", ids)
 }
 
 func equalMaps(t *testing.T, what string, got, want map[string]string) {

@@ -32,7 +32,7 @@ type scene struct {
 func play(t *testing.T, test func(s *scene)) {
 	synctest.Test(t, func(t *testing.T) {
 		core, log := observer.New(zapcore.InfoLevel)
-		s := &scene{t: t, f: newFakeServer(), log: log, content: fakeContent{map[string]fakeSystem{}, map[string]bool{}}}
+		s := &scene{t: t, f: newFakeServer(), log: log, content: NewContent(0)}
 		s.r = newReplica(zap.New(core), s.f.open, defaultPace)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -77,7 +77,8 @@ func (s *scene) serves(version uint64) {
 	if m.Version() != version {
 		s.t.Fatalf("version %d, want %d; %v", m.Version(), version, s.r.Status().Err)
 	}
-	equalMaps(s.t, fmt.Sprint("version ", version), described(m), s.f.maps[version])
+	want, _ := s.f.oracle.version(version)
+	equalMaps(s.t, fmt.Sprint("version ", version), described(m), want)
 }
 
 func (s *scene) none(absent authz.Reason) {
@@ -618,7 +619,7 @@ func TestReplicaIsReadWhileItChanges(t *testing.T) {
 			s.publish(fakeEdit{put: systems, anew: v%10 == 0})
 			s.wait(20 * time.Millisecond)
 			m, _, _ := s.r.Current()
-			if got := described(m); !maps.Equal(got, s.f.maps[m.Version()]) {
+			if want, _ := s.f.oracle.version(m.Version()); !maps.Equal(described(m), want) {
 				t.Fatalf("version %d is not what was published", m.Version())
 			}
 		}
