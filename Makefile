@@ -20,8 +20,8 @@ test: check-go check-python ## all tests, with a real Envoy and a real Redis or 
 	go test $(RACE) -timeout 9m ./...
 	go test -run Allocates ./authz
 
-faults: check-go check-python ## every fault of Redis, in every topology
-	ASID_AUTHZ_FAULTS=all go test -timeout 39m -count 1 -run 'TestFaults' ./cache
+faults: check-go check-python ## every fault of Redis, in every topology, and random histories; SEED=7 is that history again
+	ASID_AUTHZ_FAULTS=all ASID_AUTHZ_SEED=$(SEED) go test -timeout 39m -count 1 -parallel 6 -run '$(if $(SEED),,TestFaults|)TestHistoriesOfServers' ./cache
 
 lint: check-go ## formatting, vet (also for macOS), staticcheck, tidy modules
 	@out=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }

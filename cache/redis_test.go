@@ -7,112 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"asid-authz/authz"
 	"asid-authz/cache"
 	"asid-authz/cache/cachetest"
-	"asid-authz/cache/conn"
 	"asid-authz/cache/layout"
-	"asid-authz/cache/publish"
 	"asid-authz/cache/redistest"
 )
-
-// A deployment is servers that hold a map, of whatever topology.
-type deployment struct {
-	name    string
-	options func(user string) *redis.UniversalOptions
-	// master returns the server that holds the map now.
-	master func(ctx context.Context) (*redistest.Server, error)
-
-	sentinel *redistest.SentinelDeployment // or nil
-	cluster  *redistest.ClusterDeployment  // or nil
-}
-
-var manifest = layout.DefaultNamespace.Manifest()
-
-func standalone(t *testing.T, options redistest.Options) *deployment {
-	s := redistest.Standalone(t, options)
-	return &deployment{name: "standalone", options: s.ClientOptions,
-		master: func(context.Context) (*redistest.Server, error) { return s, nil }}
-}
-
-func sentinel(t *testing.T, options redistest.Options) *deployment {
-	d := redistest.Sentinel(t, options)
-	return &deployment{name: "sentinel", options: d.ClientOptions, master: d.Primary, sentinel: d}
-}
-
-func cluster(t *testing.T, options redistest.Options) *deployment {
-	d := redistest.Cluster(t, options)
-	return &deployment{name: "cluster", options: d.ClientOptions, cluster: d,
-		master: func(ctx context.Context) (*redistest.Server, error) { return d.NodeOf(ctx, manifest) }}
-}
-
-// conn returns what a connection needs as one of the documented users.
-func (d *deployment) conn(user string) conn.Options {
-	o := d.options(user)
-	c := conn.Options{Addresses: o.Addrs, SentinelMaster: o.MasterName, Cluster: o.IsClusterMode, Name: "test-" + user,
-		Credentials: func() (string, string, error) { return o.Username, o.Password, nil }}
-	if o.SentinelUsername != "" {
-		c.SentinelCredentials = func() (string, string, error) { return o.SentinelUsername, o.SentinelPassword, nil }
-	}
-	return c
-}
-
-// at returns what a connection needs to a server behind that address.
-func (d *deployment) at(user, address string) conn.Options {
-	c := d.conn(user)
-	c.Addresses, c.SentinelMaster, c.SentinelCredentials, c.Cluster = []string{address}, "", nil, false
-	return c
-}
-
-// admin returns a client of the server that holds the map, which may do everything.
-func (d *deployment) admin(t *testing.T) *redis.Client {
-	t.Helper()
-	s, err := d.master(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Admin()
-}
-
-// publish publishes the content of a map file, whatever is there.
-func (d *deployment) publish(t *testing.T, text string) publish.Result {
-	t.Helper()
-	result, err := d.tryToPublish(t, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
-}
-
-func (d *deployment) tryToPublish(t *testing.T, text string) (result publish.Result, err error) {
-	t.Helper()
-	f, err := cache.DecodeMap("map.yaml", []byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := f.Build(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	p, err := publish.Open(ctx, d.conn(redistest.Publisher), layout.DefaultNamespace)
-	if err != nil {
-		return result, err
-	}
-	defer p.Close()
-	state, err := p.Read(ctx)
-	if err != nil {
-		return result, err
-	}
-	plan := publish.NewPlan(state, m)
-	plan.Repair = len(state.Damage) > 0
-	return p.Apply(ctx, plan, publish.Meta{By: "test", Reason: "test", Action: "apply"})
-}
 
 // patience bounds every wait for something that comes by itself.
 const patience = time.Minute
