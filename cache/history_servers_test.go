@@ -346,6 +346,8 @@ func (p *past) cutOrRestore() {
 	}
 }
 
+// restartReplica ends a replica and starts another one, which has seen nothing: it may serve
+// an older version than the one before, if the server lost what came since.
 func (p *past) restartReplica() {
 	p.restarted.stop()
 	p.mu.Lock()
