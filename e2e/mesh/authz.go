@@ -79,7 +79,7 @@ func (a *Authz) start(ctx context.Context, path string) (err error) {
 		return err
 	}
 	log := strings.TrimSuffix(a.Config, ".yaml") + ".log"
-	a.process, err = program.Start("asid-authz", exec.Command(a.mesh.programs.Authz, "serve", "--config", a.Config), log, log)
+	a.process, err = program.Start("asid-authz", exec.Command(a.mesh.programs.Authz, "serve", "--config", a.Config), a.mesh.stdout(log), log)
 	if err != nil {
 		return err
 	}
@@ -107,6 +107,9 @@ func (a *Authz) Release() error { return a.process.Signal(syscall.SIGCONT) }
 
 // Running reports whether the process has not ended.
 func (a *Authz) Running() bool { return a.process.Running() }
+
+// Pid returns the id of the process.
+func (a *Authz) Pid() int { return a.process.Pid() }
 
 // Log returns everything that the process wrote, but for the audit log.
 func (a *Authz) Log() string { return a.process.Log() }

@@ -69,22 +69,48 @@ var (
 	}}
 
 	// Unlocked takes the lock away: the filter that lets pass only what ext_authz marked.
-	Unlocked = Change{Name: "unlocked", apply: func(tree any) error {
-		return each(tree, has("http_filters"), func(manager node) error {
-			filters, _ := manager["http_filters"].([]any)
-			kept := slices.DeleteFunc(slices.Clone(filters), func(filter any) bool {
-				f, _ := filter.(node)
-				config, _ := f["typed_config"].(node)
-				return isType("RBAC")(config)
-			})
-			if len(kept) == len(filters) {
-				return errors.New("there is no lock")
-			}
-			manager["http_filters"] = kept
+	Unlocked = Change{Name: "unlocked", apply: func(tree any) error { return withoutFilter(tree, "RBAC", "the lock") }}
+
+	// Unasked takes the question away, with what the routes say about it. Without the lock
+	// everything passes then.
+	Unasked = Change{Name: "unasked", apply: func(tree any) error {
+		if err := withoutFilter(tree, "ExtAuthz", "the question"); err != nil {
+			return err
+		}
+		return each(tree, has("typed_per_filter_config"), func(route node) error {
+			delete(route, "typed_per_filter_config")
+			return nil
+		})
+	}}
+
+	// Answering lets Envoy answer with 200 in the place of the API whatever would reach it,
+	// after all filters.
+	Answering = Change{Name: "answering", apply: func(tree any) error {
+		toAPI := func(n node) bool { return isRoute(n) && has("route")(n) }
+		return each(tree, toAPI, func(route node) error {
+			delete(route, "route")
+			route["direct_response"] = node{"status": 200}
 			return nil
 		})
 	}}
 )
+
+// withoutFilter takes the HTTP filter of that type away.
+func withoutFilter(tree any, name, what string) error {
+	return each(tree, has("http_filters"), func(manager node) error {
+		filters, _ := manager["http_filters"].([]any)
+		kept := slices.DeleteFunc(slices.Clone(filters), func(filter any) bool {
+			f, _ := filter.(node)
+			config, _ := f["typed_config"].(node)
+			return isType(name)(config)
+		})
+		if len(kept) == len(filters) {
+			return fmt.Errorf("%s is not there", what)
+		}
+		manager["http_filters"] = kept
+		return nil
+	})
+}
 
 // Naming makes every route name that endpoint, right or wrong.
 func Naming(endpoint string) Change {
@@ -96,23 +122,35 @@ func Naming(endpoint string) Change {
 	}}
 }
 
-// Asking makes Envoy ask another server in the place of asid-authz.
+// Asking makes Envoy ask another server in the place of asid-authz, over the same kind of
+// connection: host:port, or unix:/path where asid-authz is asked over a Unix socket.
 func Asking(address string) Change {
 	return Change{Name: "asking " + address, apply: func(tree any) error {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return err
-		}
-		number, err := strconv.Atoi(port)
+		address, err := envoyAddress(address)
 		if err != nil {
 			return err
 		}
 		return each(tree, func(n node) bool { return n["cluster_name"] == "asid-authz" && has("endpoints")(n) }, func(assignment node) error {
-			address := node{"socket_address": node{"address": host, "port_value": number}}
 			assignment["endpoints"] = []any{node{"lb_endpoints": []any{node{"endpoint": node{"address": address}}}}}
 			return nil
 		})
 	}}
+}
+
+// envoyAddress returns an address as Envoy writes it.
+func envoyAddress(address string) (node, error) {
+	if path, is := strings.CutPrefix(address, "unix:"); is {
+		return node{"pipe": node{"path": path}}, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	return node{"socket_address": node{"address": host, "port_value": number}}, nil
 }
 
 // perRoute returns what a route says about ext_authz.

@@ -10,12 +10,12 @@ import (
 
 // A change that finds nothing would be a test of nothing.
 func TestChangeOfNothing(t *testing.T) {
-	for _, c := range []Change{Resuming, Unretried, FailingOpen, Disabled, Shadowed, Unlocked, Naming("read"), Asking("127.0.0.1:1")} {
+	for _, c := range []Change{Resuming, Unretried, FailingOpen, Disabled, Shadowed, Unlocked, Unasked, Answering, Naming("read"), Asking("127.0.0.1:1")} {
 		if _, err := changed([]byte("static_resources: {}"), []Change{c}); err == nil || !strings.Contains(err.Error(), c.Name) {
 			t.Errorf("%s: got %v", c.Name, err)
 		}
 	}
-	if _, err := changed([]byte("http_filters: [{ name: router }]"), []Change{Unlocked}); err == nil || !strings.Contains(err.Error(), "there is no lock") {
+	if _, err := changed([]byte("http_filters: [{ name: router }]"), []Change{Unlocked}); err == nil || !strings.Contains(err.Error(), "the lock is not there") {
 		t.Errorf("got %v", err)
 	}
 }

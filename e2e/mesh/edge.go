@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"asid-authz/authz/authztest"
@@ -55,7 +56,7 @@ func (m *Mesh) startEdge(ctx context.Context, changes []Change) (*Edge, error) {
 		return nil, err
 	}
 	e.process, err = program.Start("envoy", exec.Command(m.programs.Envoy, "--config-path", e.Config,
-		"--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"), base+".access.log", base+".log")
+		"--disable-hot-restart", "--concurrency", strconv.Itoa(max(m.options.Workers, 1)), "--log-level", "warning"), m.stdout(base+".access.log"), base+".log")
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func (m *Mesh) envoyConfig(ctx context.Context, e *Edge, changes []Change) ([]by
 	for _, a := range m.replicas {
 		args = append(args, "--authz", a.Address)
 	}
-	if !m.options.Unix {
+	if !m.options.Unix && !m.options.Plain {
 		args = append(args,
 			"--authz-ca", filepath.Join(m.dir, "private-ca.pem"),
 			"--authz-certificate", filepath.Join(m.dir, "edge.pem"),
@@ -121,6 +122,9 @@ func (e *Edge) Client(certificate *authztest.Certificate) *Client {
 	}
 	return c
 }
+
+// Pid returns the id of the Envoy's process.
+func (e *Edge) Pid() int { return e.process.Pid() }
 
 // Stop stops the Envoy and waits for its end.
 func (e *Edge) Stop() error { return e.process.Stop() }

@@ -19,10 +19,13 @@ import (
 // TLS between Envoy and asid-authz, and nothing else.
 type Options struct {
 	Unix       bool            // a Unix socket between Envoy and asid-authz instead
+	Plain      bool            // or TCP without TLS, as the loopback allows
 	ClientCAs  []*authztest.CA // that are trusted beside the world's
 	CRLs       bool            // those of the world, also if it says nothing of them
 	DrainDelay time.Duration   // of asid-authz
 	Audit      map[string]any  // settings of the audit log that are not those of a mesh
+	Workers    int             // threads of an Envoy; 0 is one
+	Quiet      bool            // what is written on standard output is thrown away: Envoy's access log, an audit log
 
 	Redis        Redis         // where the map is published, instead of a file
 	MaxStaleness time.Duration // of the map; 0 is the default
@@ -100,6 +103,14 @@ func (m *Mesh) Processes() (ids []int) {
 	return ids
 }
 
+// stdout returns where a process writes what it would write into that file.
+func (m *Mesh) stdout(file string) string {
+	if m.options.Quiet {
+		return os.DevNull
+	}
+	return file
+}
+
 // Path returns the path of a file of the mesh's directory, which Close removes.
 func (m *Mesh) Path(name string) string { return filepath.Join(m.dir, name) }
 
@@ -127,9 +138,11 @@ func (m *Mesh) settings(a *Authz) node {
 	settings := WorldSettings(m.World)
 	settings["listen"] = node{"unix": node{"path": strings.TrimPrefix(a.Address, "unix:")}}
 	if !m.options.Unix {
-		settings["listen"] = node{"tcp": node{"address": a.Address, "tls": node{
-			"certificate": "authz.pem", "key": "authz.key", "client_ca": "private-ca.pem", "client_names": []string{edgeName},
-		}}}
+		tcp := node{"address": a.Address}
+		if !m.options.Plain {
+			tcp["tls"] = node{"certificate": "authz.pem", "key": "authz.key", "client_ca": "private-ca.pem", "client_names": []string{edgeName}}
+		}
+		settings["listen"] = node{"tcp": tcp}
 	}
 	settings["admin"] = node{"address": a.Admin}
 	settings["map"] = m.mapSettings()

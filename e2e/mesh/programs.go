@@ -24,6 +24,35 @@ type Programs struct {
 // directory's module, with the tags of the image, and with the race detector if this program
 // has it. Remove removes what was built.
 func FindPrograms(ctx context.Context) (*Programs, error) {
+	var flags []string
+	if raceDetector {
+		flags = append(flags, "-race")
+	}
+	return findPrograms(ctx, func(root, path string) error {
+		return build(ctx, root, path, "./cmd/asid-authz", os.Environ(), flags...)
+	})
+}
+
+// FindReleasePrograms is FindPrograms, but asid-authz is built as the image has it.
+func FindReleasePrograms(ctx context.Context) (*Programs, error) {
+	return findPrograms(ctx, func(root, path string) error { return BuildRelease(ctx, root, path, "./cmd/asid-authz") })
+}
+
+// BuildRelease builds a program of the module in root as the Dockerfile builds asid-authz.
+func BuildRelease(ctx context.Context, root, path, pkg string) error {
+	return build(ctx, root, path, pkg, append(os.Environ(), "CGO_ENABLED=0"), "-trimpath", "-ldflags", "-s -w")
+}
+
+func build(ctx context.Context, root, path, pkg string, env []string, flags ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-tags", "grpcnotrace", "-buildvcs=false", "-o", path}, flags...), pkg)...)
+	cmd.Dir, cmd.Env = root, env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
+
+func findPrograms(ctx context.Context, buildAuthz func(root, path string) error) (*Programs, error) {
 	envoy, err := FindEnvoy(ctx)
 	if err != nil {
 		return nil, err
@@ -49,15 +78,9 @@ func FindPrograms(ctx context.Context) (*Programs, error) {
 		return nil, err
 	}
 	p := &Programs{Envoy: envoy, Authz: filepath.Join(dir, "asid-authz"), EnvoyVersion: version, dir: dir}
-	build := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-buildvcs=false", "-o", p.Authz)
-	if raceDetector {
-		build.Args = append(build.Args, "-race")
-	}
-	build.Args = append(build.Args, "./cmd/asid-authz")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
+	if err := buildAuthz(root, p.Authz); err != nil {
 		p.Remove()
-		return nil, fmt.Errorf("building asid-authz: %w\n%s", err, out)
+		return nil, err
 	}
 	return p, nil
 }
