@@ -1,7 +1,7 @@
 # `make` lists the targets. Works with make 3.81 and bash 3.2.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint race fuzz bench build image e2e-docker tools docs deploy-check check-go check-python
+.PHONY: help demo test faults lint race fuzz bench bench-mesh build image e2e-docker tools docs deploy-check check-go check-python
 
 # The race detector needs a C compiler; where there is none the tests run without, and say so.
 RACE := $(shell command -v "$$(go env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
@@ -41,6 +41,9 @@ fuzz: check-go ## every fuzz target, FUZZTIME each (default 10s)
 
 bench: check-go ## benchmarks, each beside its baseline
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./authz/... ./envoy ./cache ./cmd/asid-authz
+
+bench-mesh: check-go check-python ## how fast it is behind a real Envoy; ROUNDS= measurements of SECONDS= each
+	@go run ./e2e/bench $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(SECONDS),-seconds $(SECONDS))
 
 build: check-go ## the binary, in bin/
 	CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -o bin/asid-authz ./cmd/asid-authz

@@ -38,11 +38,6 @@ func TestBench(t *testing.T) {
 			t.Errorf("it did not say %q", want)
 		}
 	}
-	for line := range strings.Lines(said) {
-		if strings.Contains(line, "NaN") || strings.Contains(line, "Inf") || strings.Contains(line, "| 0 ") && !strings.HasPrefix(line, "| no ext_authz") {
-			t.Errorf("a figure is none: %s", line)
-		}
-	}
 	if t.Failed() {
 		t.Log(said)
 	}
