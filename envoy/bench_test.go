@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"asid-authz/envoy"
 )
 
 // alwaysOK is the baseline: a stock ext_authz server that lets everything through
@@ -40,7 +42,7 @@ func BenchmarkGRPC(b *testing.B) {
 			}
 			var options []grpc.ServerOption
 			if server == ours {
-				options = append(options, grpc.InTapHandle(ours.Arrive))
+				options = append(options, grpc.InTapHandle(ours.Arrive), grpc.ForceServerCodecV2(envoy.Codec()))
 			}
 			s := grpc.NewServer(options...)
 			authv3.RegisterAuthorizationServer(s, server)

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/tap"
+
+	"asid-authz/envoy"
 )
 
 // maxSocketPath is what the smallest sockaddr_un of our platforms takes, with its NUL.
@@ -68,6 +70,7 @@ const maxStreams = 2048
 func serverOptions(c *Config, arrive tap.ServerInHandle) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.InTapHandle(arrive),
+		grpc.ForceServerCodecV2(envoy.Codec()),
 		// Envoy pings idle connections every ten seconds, which grpc-go takes for an
 		// attack unless it is told otherwise: at the fourth ping it would hang up.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
