@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"asid-authz/authz"
+	"asid-authz/authz/authztest"
 )
 
 // asked is a question as Envoy writes it, with everything that is stepped over.
@@ -252,4 +253,31 @@ func FuzzAllow(f *testing.F) {
 			t.Errorf("%d bytes, want %d", len(fast), proto.Size(&want))
 		}
 	})
+}
+
+// What Envoy usually asks and what it is usually told go the fast way, whatever else may.
+func TestUsualIsFast(t *testing.T) {
+	corpus, minted, config := authztest.Setup(t, "../authz/testdata")
+	authorizer, err := authz.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := NewRules(authorizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var message authv3.CheckRequest
+	if !readQuestion(&message, marshalled(t, authztest.CheckRequest(authztest.AllowedRead(t, corpus, minted, &config.Profile)))) {
+		t.Fatal("a usual question was not read fast")
+	}
+	response, err := NewServer(func() *Rules { return rules }, func(*Record) error { return nil }).Check(t.Context(), &message)
+	if err != nil || response.GetOkResponse() == nil {
+		t.Fatalf("not allowed: %v, %v", response, err)
+	}
+	if wire, fast := appendAllow(nil, response); !fast || len(wire) > usualAnswer {
+		t.Errorf("an allow was written fast: %v, in %d bytes", fast, len(wire))
+	}
+	if n := len(response.DynamicMetadata.Fields); n > usualFields {
+		t.Errorf("%d fields of metadata, more than is usual", n)
+	}
 }

@@ -31,6 +31,7 @@ func read(r *authz.Request, message *authv3.CheckRequest) (hasPath bool) {
 		return false
 	}
 	var pseudo pseudoHeaders
+	r.Headers = make([]authz.Header, 0, max(len(fields), len(http.GetHeaders())))
 	for _, field := range fields {
 		if !pseudo.add(r, field.GetKey(), fieldValue(field)) {
 			return pseudo.hasPath

@@ -66,15 +66,16 @@ func respond(rules *Rules, r *authz.Request, record *Record) *authv3.CheckRespon
 // mention would reach the API as the client sent it.
 func identify(rules *Rules, record *Record) *authv3.OkHttpResponse {
 	facts := record.Decision.Facts()
-	ok := &authv3.OkHttpResponse{HeadersToRemove: rules.remove}
-	for _, h := range [...]struct{ name, value string }{
+	headers := [...]struct{ name, value string }{
 		{headerASID, facts.ASID.String()},
 		{headerODSCode, facts.ODSCode},
 		{headerInteraction, facts.Interaction.String()},
 		{headerEndpoint, facts.Endpoint},
 		{headerSubject, facts.Subject},
 		{headerDecisionID, record.DecisionID},
-	} {
+	}
+	ok := &authv3.OkHttpResponse{HeadersToRemove: rules.remove, Headers: make([]*corev3.HeaderValueOption, 0, len(headers))}
+	for _, h := range headers {
 		if h.value == "" { // Envoy does not keep empty values
 			ok.HeadersToRemove = append(ok.HeadersToRemove[:len(ok.HeadersToRemove):len(ok.HeadersToRemove)], h.name)
 			continue
@@ -87,10 +88,13 @@ func identify(rules *Rules, record *Record) *authv3.OkHttpResponse {
 // set overwrites whatever is there. The deprecated append flag stays unset and the
 // action is written out: its zero value appends to what the client sent.
 func set(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, Value: value},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
+	h := &struct { // in one piece of memory
+		option corev3.HeaderValueOption
+		header corev3.HeaderValue
+	}{}
+	h.header.Key, h.header.Value = name, value
+	h.option.Header, h.option.AppendAction = &h.header, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
+	return &h.option
 }
 
 // metadata is what the lock reads (decision) and the access log can show.
