@@ -18,6 +18,7 @@ func appendAllow(wire []byte, response *authv3.CheckResponse) ([]byte, bool) {
 	if status == nil || status.Code != 0 || status.Message != "" || len(status.Details) > 0 || ok == nil {
 		return nil, false
 	}
+	//lint:ignore SA1019 whoever set the deprecated field would have it written
 	if ok.DynamicMetadata != nil || len(ok.ResponseHeadersToAdd) > 0 || len(ok.QueryParametersToSet) > 0 || len(ok.QueryParametersToRemove) > 0 {
 		return nil, false
 	}

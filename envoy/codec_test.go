@@ -122,13 +122,19 @@ func TestQuestion(t *testing.T) {
 // not known or not text, is for the standard way to judge.
 func TestQuestionStrange(t *testing.T) {
 	good := marshalled(t, asked())
-	http := func(fields ...byte) []byte { // as a second part of the message, merged by the standard way
-		inner := append([]byte{0x12, byte(len(fields))}, fields...)
-		request := append([]byte{0x22, byte(len(inner))}, inner...)
-		return append([]byte{0x0a, byte(len(request))}, request...)
+	message := func(tag byte, content ...byte) []byte { return append([]byte{tag, byte(len(content))}, content...) }
+	http := func(fields ...byte) []byte { // whole, but for what else there is
+		return message(0x0a, slices.Concat(message(0x0a, message(0x2a, 'c')...), message(0x22, message(0x12, fields...)...))...)
+	}
+	if !readQuestion(&authv3.CheckRequest{}, http(0x12, 1, 'A')) {
+		t.Fatal("what is strange below is not strange")
 	}
 	for name, wire := range map[string][]byte{
 		"merged":          slices.Concat(good, http(0x12, 1, 'P')),
+		"header no text":  http(message(0x6a, message(0x0a, message(0x12, 0xff)...)...)...),
+		"header twice":    http(message(0x6a, message(0x0a, 0x12, 1, 'a', 0x12, 1, 'b')...)...),
+		"headers twice":   http(0x6a, 0, 0x6a, 0),
+		"group":           http(0x13, 0x14),
 		"unknown field":   slices.Concat(good, []byte{0x12, 1, 'x'}),
 		"a number":        {0x08, 1},
 		"cut":             good[:len(good)-1],

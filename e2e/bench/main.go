@@ -42,8 +42,8 @@ type options struct {
 	warm, length time.Duration // of each measurement: not counted, and counted
 }
 
-// mostSeconds keeps a measurement within the life of its token.
-const mostSeconds = 120 * time.Second
+// longest keeps a measurement within the life of its token.
+const longest = 120 * time.Second
 
 // workers are the threads of an Envoy.
 const workers = 2
@@ -65,8 +65,8 @@ type cell struct {
 
 // bench measures everything and prints the report on out, and what it is doing on progress.
 func bench(ctx context.Context, out, progress io.Writer, o options) (err error) {
-	if o.rounds < 1 || o.length <= 0 || o.warm+o.length > mostSeconds {
-		return fmt.Errorf("at least one round, and each measurement at most %v with its warm-up", mostSeconds)
+	if o.rounds < 1 || o.length <= 0 || o.warm+o.length > longest {
+		return fmt.Errorf("at least one round, and each measurement at most %v with its warm-up", longest)
 	}
 	loadAverage := loadAverage(ctx) // before we are the load
 	s, err := newStage(ctx, workers)
