@@ -22,11 +22,12 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !is {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	wire := data.Materialize()
-	if readQuestion(message, wire) {
+	wire := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer wire.Free() // nothing of it is kept
+	if readQuestion(message, wire.ReadOnlyData()) {
 		return nil
 	}
-	return proto.Unmarshal(wire, message) // resets what was read
+	return proto.Unmarshal(wire.ReadOnlyData(), message) // resets what was read
 }
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {

@@ -20,7 +20,7 @@ type question struct {
 }
 
 // usualHeaders are more than Envoy hands on of the requests that clients usually send.
-const usualHeaders = 16
+const usualHeaders = 12
 
 // readQuestion fills message with what is looked at of a question that is as Envoy writes
 // it: nothing twice that is single, headers in the header map, a certificate, no body, and no
