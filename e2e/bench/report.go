@@ -95,6 +95,7 @@ func (r *report) columns(l load) []column {
 		column{"of the server, µs", microseconds(func(c cpu) time.Duration { return c.server }), false, 0, known},
 		column{"of both × always OK", both, true, 3, known},
 		column{"of the client, µs", microseconds(func(c cpu) time.Duration { return c.client }), false, 0, known},
+		column{"of all three, µs", microseconds(func(c cpu) time.Duration { return c.envoy + c.server + c.client }), false, 0, known},
 	)
 }
 
