@@ -32,7 +32,7 @@ const usualHeaders = 12
 func readQuestion(message *authv3.CheckRequest, wire []byte) bool {
 	r := questionReader{wire: wire, text: string(wire), q: &question{}}
 	message.Attributes = &r.q.attributes
-	return each(wire, 0, func(n protowire.Number, value []byte) bool { return n == 1 && r.attributes(value) }) &&
+	return eachField(wire, 0, func(n protowire.Number, value []byte) bool { return n == 1 && r.attributes(value) }) &&
 		r.q.source.Certificate != "" && r.q.request.Http != nil
 }
 
@@ -45,14 +45,14 @@ type questionReader struct {
 
 func (r *questionReader) attributes(message []byte) bool {
 	a := &r.q.attributes
-	return each(message, 10, func(n protowire.Number, value []byte) bool {
+	return eachField(message, 10, func(n protowire.Number, value []byte) bool {
 		switch n {
 		case 1:
 			a.Source = &r.q.source
 			return r.source(value)
 		case 4:
 			a.Request = &r.q.request
-			return each(value, 0, func(n protowire.Number, value []byte) bool {
+			return eachField(value, 0, func(n protowire.Number, value []byte) bool {
 				switch n {
 				case 1: // the time
 					return value != nil
@@ -72,7 +72,7 @@ func (r *questionReader) attributes(message []byte) bool {
 }
 
 func (r *questionReader) source(message []byte) bool {
-	return each(message, 3, func(n protowire.Number, value []byte) bool {
+	return eachField(message, 3, func(n protowire.Number, value []byte) bool {
 		switch n {
 		case 5:
 			return r.string(&r.q.source.Certificate, value)
@@ -87,7 +87,7 @@ func (r *questionReader) source(message []byte) bool {
 
 func (r *questionReader) extension(message []byte) bool {
 	var key, extension string
-	if !each(message, 0, func(n protowire.Number, value []byte) bool {
+	if !eachField(message, 0, func(n protowire.Number, value []byte) bool {
 		switch n {
 		case 1:
 			return r.string(&key, value)
@@ -106,7 +106,7 @@ func (r *questionReader) extension(message []byte) bool {
 
 func (r *questionReader) http(message []byte) bool {
 	h := &r.q.http
-	return each(message, 0, func(n protowire.Number, value []byte) bool {
+	return eachField(message, 0, func(n protowire.Number, value []byte) bool {
 		switch n {
 		case 2:
 			return r.string(&h.Method, value)
@@ -119,7 +119,7 @@ func (r *questionReader) http(message []byte) bool {
 		case 13:
 			h.HeaderMap = &r.q.headerMap
 			r.q.headerMap.Headers = r.q.pointers[:0]
-			return each(value, 1, func(n protowire.Number, value []byte) bool { return n == 1 && r.header(value) })
+			return eachField(value, 1, func(n protowire.Number, value []byte) bool { return n == 1 && r.header(value) })
 		}
 		return false // headers that were joined, and a body
 	})
@@ -135,7 +135,7 @@ func (r *questionReader) header(message []byte) bool {
 	}
 	r.q.headerMap.Headers = append(all, h)
 	var raw string
-	if !each(message, 0, func(n protowire.Number, value []byte) bool {
+	if !eachField(message, 0, func(n protowire.Number, value []byte) bool {
 		switch n {
 		case 1:
 			return r.string(&h.Key, value)
@@ -170,10 +170,10 @@ func (r *questionReader) part(value []byte) string {
 	return r.text[begin : begin+len(value)]
 }
 
-// each hands take every field of a message: its bytes, nil if it is a number. It returns
+// eachField hands take every field of a message: its bytes, nil if it is a number. It returns
 // false as soon as take does, when the message is broken, and when a field stands twice that
 // is not the repeated one.
-func each(message []byte, repeated protowire.Number, take func(n protowire.Number, value []byte) bool) bool {
+func eachField(message []byte, repeated protowire.Number, take func(n protowire.Number, value []byte) bool) bool {
 	var seen uint64
 	for len(message) > 0 {
 		n, kind, length := protowire.ConsumeTag(message)

@@ -44,7 +44,8 @@ func BuildRelease(ctx context.Context, root, path, pkg string) error {
 }
 
 func build(ctx context.Context, root, path, pkg string, env []string, flags ...string) error {
-	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-tags", "grpcnotrace", "-buildvcs=false", "-o", path}, flags...), pkg)...)
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-buildvcs=false", "-o", path)
+	cmd.Args = append(append(cmd.Args, flags...), pkg)
 	cmd.Dir, cmd.Env = root, env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %s: %w\n%s", pkg, err, out)
