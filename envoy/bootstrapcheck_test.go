@@ -10,6 +10,7 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
@@ -56,6 +57,19 @@ func TestAuthzCluster(t *testing.T) {
 	}
 	if max := service.GetRetryPolicy().GetRetryBackOff().GetMaxInterval().AsDuration(); max != timeout {
 		t.Errorf("a try ends after %s, the question after %s", max, timeout)
+	}
+	// A replica that dies resets the questions that it had: they are asked again, elsewhere.
+	if on := service.GetRetryPolicy().GetRetryOn(); !slices.Contains(strings.Split(on, ","), "reset") {
+		t.Errorf("asks again on %s", on)
+	}
+	// All of them at once: what is beyond the threshold fails.
+	if limits := c.GetCircuitBreakers().GetThresholds()[0]; limits.GetRetryBudget() != nil || limits.GetMaxRetries().GetValue() != limits.GetMaxRequests().GetValue() {
+		t.Errorf("asks again within %v", limits)
+	}
+	// A new replica must be found within seconds, whatever the TTL of the name is.
+	dns := an[*dnsv3.DnsCluster](t, c.GetClusterType().GetTypedConfig())
+	if dns.GetRespectDnsTtl() || dns.GetDnsRefreshRate().AsDuration() != 5*time.Second {
+		t.Errorf("replicas are found by %v", dns)
 	}
 	if connect := c.GetConnectTimeout().AsDuration(); connect <= 0 || connect > timeout/2 {
 		t.Errorf("connecting may take %s of %s", connect, timeout)
