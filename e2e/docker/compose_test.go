@@ -84,7 +84,7 @@ func TestComposeNetworks(t *testing.T) {
 	}
 	for network, want := range map[string][]string{
 		"edge": {"envoy"}, "decide": {"authz", "envoy"}, "behind": {"api", "envoy"}, "keys": {"authz", "issuer"},
-		"state": {"authz", "redis-1", "redis-2", "sentinel-1", "sentinel-2", "sentinel-3"},
+		"state": {"authz", "publisher", "redis-1", "redis-2", "sentinel-1", "sentinel-2", "sentinel-3"},
 	} {
 		if slices.Sort(on[network]); !slices.Equal(on[network], want) {
 			t.Errorf("on network %s are %v, want %v", network, on[network], want)

@@ -22,6 +22,7 @@ type Fleet struct {
 	compose   []string // the command
 	file      string   // compose.yaml
 	addresses Addresses
+	removed   []Output // of containers that are gone
 }
 
 // FindCompose returns the command of the newest Compose that is there.
@@ -97,7 +98,7 @@ func (f *Fleet) Up(ctx context.Context) error {
 	if _, err := f.Compose(ctx, "up", "--detach"); err != nil {
 		return errors.Join(err, errors.New(f.Log(ctx)))
 	}
-	return f.Healthy(ctx, "envoy", "authz", "api", "issuer", "redis-1", "redis-2")
+	return f.Healthy(ctx, "envoy", "authz", "api", "issuer", "redis-1", "redis-2", "sentinel-1", "sentinel-2", "sentinel-3")
 }
 
 // Down ends everything and leaves nothing behind but images.

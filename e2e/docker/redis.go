@@ -1,11 +1,17 @@
 package docker
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"asid-authz/authz/authztest"
+	"asid-authz/cache/layout"
+	"asid-authz/cache/redistest"
 )
 
 // Addresses are those of the containers that must be found when their names are gone: Docker
@@ -26,18 +32,64 @@ const (
 func (a Addresses) redis(n int) string    { return fmt.Sprintf("%s.%d", a.Subnet, firstRedis+n-1) }
 func (a Addresses) sentinel(n int) string { return fmt.Sprintf("%s.%d", a.Subnet, firstSentinel+n-1) }
 
+// sentinelAddresses are where asid-authz and the publisher ask for the primary.
+func (a Addresses) sentinelAddresses() (all []string) {
+	for n := 1; n <= sentinels; n++ {
+		all = append(all, a.sentinel(n)+":26379")
+	}
+	return all
+}
+
+// RedisAt returns the service of the node that has that address, "" if none has.
+func (s *Stage) RedisAt(address string) string {
+	for n := 1; n <= redisNodes; n++ {
+		if s.addresses.redis(n) == address {
+			return fmt.Sprintf("redis-%d", n)
+		}
+	}
+	return ""
+}
+
 // RedisName is what the certificates of all nodes and Sentinels are for: whichever of them is
 // the primary, its clients verify the same name.
 const RedisName = "redis.internal"
 
-// SentinelMaster is what the Sentinels call the primary.
-const SentinelMaster = "interaction-map"
+// probeUser is the health check's, at a node and at a Sentinel: it may ask whether somebody
+// is there.
+const (
+	probeUser  = "probe"
+	probeRules = "-@all resetchannels resetkeys +ping"
+)
 
-// RedisStage has the passwords of Redis's users.
-type RedisStage struct {
-	Reader, Publisher string // of asid-authz and of the publisher
+// RedisStage has the passwords of Redis's users, by their names.
+type RedisStage map[string]string
 
-	replication, sentinel, probe string
+// nodeUsers and sentinelUsers are who may do what: the rules that docs/operations.md gives
+// to operators, and the health check.
+var (
+	nodeUsers = map[string]string{
+		redistest.Reader:       redistest.ReaderRules(layout.DefaultNamespace),
+		redistest.Publisher:    redistest.PublisherRules(layout.DefaultNamespace),
+		redistest.ReplicaUser:  redistest.ReplicaRules,
+		redistest.SentinelUser: redistest.SentinelRules,
+		probeUser:              probeRules,
+	}
+	sentinelUsers = map[string]string{
+		redistest.Discovery:    redistest.DiscoveryRules,
+		redistest.SentinelUser: redistest.PeerRules,
+		probeUser:              probeRules,
+	}
+)
+
+// users returns an ACL file. It holds hashes, so that no server knows a password that is not
+// its own.
+func (r RedisStage) users(rules map[string]string) []byte {
+	lines := []string{"user default off"}
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		hash := sha256.Sum256([]byte(r[name]))
+		lines = append(lines, "user "+name+" on #"+hex.EncodeToString(hash[:])+" "+rules[name])
+	}
+	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
 // writable reports whether a container writes into its directory: a Redis its data and what
@@ -49,13 +101,28 @@ func writable(name string) bool {
 // redisTLS is the directory that nodes and Sentinels share.
 const redisTLS = "redis-tls"
 
+// client returns how a user finds the map, whose files lie in its own directory.
+func (r RedisStage) client(a Addresses, user string) node {
+	return node{
+		"addresses": a.sentinelAddresses(), "sentinel_master": redistest.MasterName,
+		"username": user, "password_file": "redis-password",
+		"sentinel_username": redistest.Discovery, "sentinel_password_file": "sentinel-password",
+		"tls": node{"ca": "redis-ca.pem", "certificate": "redis.pem", "key": "redis.key", "server_name": RedisName},
+	}
+}
+
 // stageRedis adds the directories of the nodes, of the Sentinels, and what their clients need.
 func (s *Stage) stageRedis(dirs map[string]map[string][]byte, a Addresses) error {
-	s.Redis = RedisStage{Reader: password(), Publisher: password(), replication: password(), sentinel: password(), probe: password()}
+	s.Redis = RedisStage{}
+	for _, users := range []map[string]string{nodeUsers, sentinelUsers} {
+		for name := range users {
+			s.Redis[name] = password()
+		}
+	}
 	// An authority of its own: Redis takes every client that this one has certified, and then
 	// asks for user and password.
 	ca := authztest.NewCA("Stage Redis Authority")
-	for dir, name := range map[string]string{redisTLS: RedisName, "authz": "authz.internal"} {
+	for dir, name := range map[string]string{redisTLS: RedisName, "authz": authzName, "publisher": "publisher.internal"} {
 		certificate, err := ca.Issue(authztest.CertificateSpec{
 			CommonNames: []string{name}, DNSNames: []string{name},
 			// A node is a client too, of the one that it replicates.
@@ -69,16 +136,22 @@ func (s *Stage) stageRedis(dirs map[string]map[string][]byte, a Addresses) error
 		}
 		dirs[dir]["redis.pem"], dirs[dir]["redis.key"], dirs[dir]["redis-ca.pem"] = certificate.PEM(), certificate.KeyPEM(), ca.PEM()
 	}
-	dirs[redisTLS]["probe-password"] = []byte(s.Redis.probe)
-	dirs["authz"]["redis-password"] = []byte(s.Redis.Reader)
+	dirs[redisTLS]["probe-password"] = []byte(s.Redis[probeUser])
+	for dir, user := range map[string]string{"authz": redistest.Reader, "publisher": redistest.Publisher} {
+		dirs[dir]["redis-password"] = []byte(s.Redis[user])
+		dirs[dir]["sentinel-password"] = []byte(s.Redis[redistest.Discovery])
+	}
 	for n := 1; n <= redisNodes; n++ {
 		dirs[fmt.Sprintf("redis-%d", n)] = map[string][]byte{
 			"redis.conf": []byte(s.Redis.node(a, n)),
-			"users.acl":  []byte(s.Redis.users()),
+			"users.acl":  s.Redis.users(nodeUsers),
 		}
 	}
 	for n := 1; n <= sentinels; n++ {
-		dirs[fmt.Sprintf("sentinel-%d", n)] = map[string][]byte{"sentinel.conf": []byte(s.Redis.sentinelConf(a, n))}
+		dirs[fmt.Sprintf("sentinel-%d", n)] = map[string][]byte{
+			"sentinel.conf": []byte(s.Redis.sentinelConf(a, n)),
+			"users.acl":     s.Redis.users(sentinelUsers),
+		}
 	}
 	return nil
 }
@@ -93,43 +166,33 @@ tls-ca-cert-file /tls/redis-ca.pem
 tls-auth-clients yes
 tls-replication yes
 protected-mode no
+aclfile /data/users.acl
 dir /data
 `, port)
 }
 
-func (r *RedisStage) node(a Addresses, n int) string {
-	conf := tlsOnly(6379) + fmt.Sprintf(`aclfile /data/users.acl
-masteruser replication
+func (r RedisStage) node(a Addresses, n int) string {
+	conf := tlsOnly(6379) + fmt.Sprintf(`masteruser %s
 masterauth %s
 replica-announce-ip %s
 maxmemory-policy noeviction
 save 60 1
-`, r.replication, a.redis(n))
+`, redistest.ReplicaUser, r[redistest.ReplicaUser], a.redis(n))
 	if n > 1 {
 		conf += fmt.Sprintf("replicaof %s 6379\n", a.redis(1))
 	}
 	return conf
 }
 
-// users are the ACL users. None may do what its part does not need, and nobody is "default".
-func (r *RedisStage) users() string {
-	return strings.Join([]string{
-		"user default off",
-		"user reader on >" + r.Reader + " resetchannels ~{asid-authz}:* -@all +hello +auth +ping +get +mget +hget +hmget +hgetall +xread +xrange +xrevrange +client|setname",
-		"user publisher on >" + r.Publisher + " resetchannels ~{asid-authz}:* -@all +@read +@write +@transaction +hello +auth +ping +client|setname",
-		"user replication on >" + r.replication + " resetchannels -@all +psync +replconf +ping",
-		"user sentinel on >" + r.sentinel + " allchannels -@all +multi +slaveof +ping +exec +subscribe +config|rewrite +role +publish +info +client|setname +client|kill +script|kill",
-		"user probe on >" + r.probe + " resetchannels -@all +ping",
-	}, "\n") + "\n"
-}
-
-func (r *RedisStage) sentinelConf(a Addresses, n int) string {
+func (r RedisStage) sentinelConf(a Addresses, n int) string {
 	return tlsOnly(26379) + fmt.Sprintf(`sentinel monitor %[1]s %[2]s 6379 2
 sentinel down-after-milliseconds %[1]s 1000
 sentinel failover-timeout %[1]s 10000
 sentinel parallel-syncs %[1]s 1
-sentinel auth-user %[1]s sentinel
-sentinel auth-pass %[1]s %[3]s
-sentinel announce-ip %[4]s
-`, SentinelMaster, a.redis(1), r.sentinel, a.sentinel(n))
+sentinel auth-user %[1]s %[3]s
+sentinel auth-pass %[1]s %[4]s
+sentinel sentinel-user %[3]s
+sentinel sentinel-pass %[4]s
+sentinel announce-ip %[5]s
+`, redistest.MasterName, a.redis(1), redistest.SentinelUser, r[redistest.SentinelUser], a.sentinel(n))
 }

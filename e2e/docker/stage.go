@@ -9,10 +9,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
 	"asid-authz/authz/authztest"
+	"asid-authz/cache/redistest"
 	"asid-authz/e2e/mesh"
 )
 
@@ -36,11 +38,17 @@ type Stage struct {
 	addresses Addresses
 }
 
+// What is shorter than anybody would have it, so that a test need not wait for an hour.
+const (
+	MaxStaleness = 20 * time.Second // well above what a failover takes
+	KeysRefresh  = 30 * time.Second // the least
+)
+
 // node is a mapping of a YAML document.
 type node = map[string]any
 
 // NewStage writes all that can be written before there is an image: dir/authz, api, issuer,
-// redis-1, redis-2, sentinel-1 to -3 and redis-tls. Envoy's own configuration is printed by
+// publisher, redis-1, redis-2, sentinel-1 to -3 and redis-tls. Envoy's own configuration is printed by
 // the image; see [Stage.ConfigureEnvoy].
 func NewStage(dir string, world *authztest.Minted, addresses Addresses) (*Stage, error) {
 	if len(world.World.Issuers) != 1 {
@@ -84,8 +92,10 @@ func NewStage(dir string, world *authztest.Minted, addresses Addresses) (*Stage,
 		return nil, err
 	}
 	dirs["envoy"]["client-ca.pem"] = files["client-ca.pem"]
+	dirs["publisher"] = map[string][]byte{"map.yaml": files["map.yaml"]}
+	delete(files, "map.yaml") // the map is in Redis
 	maps.Copy(dirs["authz"], files)
-	if dirs["authz"]["asid-authz.yaml"], err = yaml.Marshal(s.settings()); err != nil {
+	if dirs["authz"]["crls.pem"], err = world.CRLs(1); err != nil {
 		return nil, err
 	}
 	settings := world.World.Issuers[0]
@@ -97,6 +107,15 @@ func NewStage(dir string, world *authztest.Minted, addresses Addresses) (*Stage,
 	dirs["issuer"]["jwks.json"] = world.Issuers[settings.Name].JWKS()
 	if err := s.stageRedis(dirs, addresses); err != nil {
 		return nil, err
+	}
+	for file, settings := range map[string]node{
+		"authz/asid-authz.yaml":    s.settings(),
+		"publisher/publisher.yaml": s.Redis.client(addresses, redistest.Publisher),
+	} {
+		dir, name := filepath.Split(file)
+		if dirs[filepath.Clean(dir)][name], err = yaml.Marshal(settings); err != nil {
+			return nil, err
+		}
 	}
 	for name, files := range dirs {
 		if err := s.write(name, files); err != nil {
@@ -113,8 +132,12 @@ func (s *Stage) settings() node {
 		"certificate": "authz.pem", "key": "authz.key", "client_ca": "private-ca.pem", "client_names": []string{edgeName},
 	}}}
 	for _, issuer := range settings["issuers"].([]node) {
-		issuer["keys"] = node{"discovery": "https://" + issuerName + ":8443", "ca": "private-ca.pem"}
+		issuer["keys"] = node{"discovery": "https://" + issuerName + ":8443", "ca": "private-ca.pem", "refresh": KeysRefresh.String()}
 	}
+	settings["map"] = node{
+		"source": "redis", "redis": s.Redis.client(s.addresses, redistest.Reader), "max_staleness": MaxStaleness.String(),
+	}
+	settings["trust"] = node{"client_ca": "client-ca.pem", "crl": []string{"crls.pem"}}
 	return settings
 }
 
@@ -124,6 +147,7 @@ func (s *Stage) ConfigureEnvoy(ctx context.Context, image string) error {
 		"envoy-config", "--config", "/etc/asid-authz/asid-authz.yaml",
 		"--listen", "0.0.0.0:8443", "--admin", "127.0.0.1:9901", "--server-name", s.World.Authority,
 		"--certificate", "/etc/envoy/server.pem", "--key", "/etc/envoy/server.key", "--client-ca", "/etc/envoy/client-ca.pem",
+		"--check-timeout", "5s", // everything shares the processors of one machine, and starts and ends all the time
 		"--authz", "authz:9001", "--authz-ca", "/etc/envoy/private-ca.pem", "--authz-name", authzName,
 		"--authz-certificate", "/etc/envoy/edge.pem", "--authz-key", "/etc/envoy/edge.key",
 		"--upstream", "api:8443", "--upstream-ca", "/etc/envoy/private-ca.pem", "--upstream-name", apiName,

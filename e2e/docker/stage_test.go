@@ -5,11 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"asid-authz/authz/authztest"
+	"asid-authz/cache/redistest"
 )
 
 func newTestStage(t *testing.T) *Stage {
@@ -64,14 +66,17 @@ func TestStageKeepsSecretsApart(t *testing.T) {
 		}
 		keys[string(content)] = name
 	}
-	if len(keys) != 7 {
+	if len(keys) != 8 {
 		t.Errorf("%d keys: %v", len(keys), keys)
 	}
 	for name, content := range files {
 		service, _, _ := strings.Cut(name, "/")
-		for owner, secret := range map[string]string{"authz": s.Redis.Reader, "publisher": s.Redis.Publisher} {
-			if bytes.Contains(content, []byte(secret)) && service != owner && !strings.HasPrefix(service, "redis-") {
-				t.Errorf("%s holds the password of %s", name, owner)
+		for user, holders := range map[string]string{
+			redistest.Reader: "authz", redistest.Publisher: "publisher", redistest.Discovery: "authz publisher", probeUser: redisTLS,
+			redistest.ReplicaUser: "redis-1 redis-2", redistest.SentinelUser: "sentinel-1 sentinel-2 sentinel-3",
+		} {
+			if bytes.Contains(content, []byte(s.Redis[user])) && !slices.Contains(strings.Fields(holders), service) {
+				t.Errorf("%s holds the password of %s", name, user)
 			}
 		}
 	}

@@ -39,16 +39,19 @@ func MeasureStart(ctx context.Context, image, dir string, world *authztest.Minte
 	for i, issuer := range settings["issuers"].([]node) {
 		issuer["keys"] = node{"file": "jwks-" + world.World.Issuers[i].Name + ".json"}
 	}
+	settings["map"] = node{"source": "file", "file": "map.yaml"}
 	text, err := yaml.Marshal(settings)
 	if err != nil {
-		return Start{}, err
-	}
-	if err := s.Replace("authz", "asid-authz.yaml", text); err != nil {
 		return Start{}, err
 	}
 	mapText, err := world.MapText()
 	if err != nil {
 		return Start{}, err
+	}
+	for file, content := range map[string][]byte{"asid-authz.yaml": text, "map.yaml": []byte(mapText)} {
+		if err := s.Replace("authz", file, content); err != nil {
+			return Start{}, err
+		}
 	}
 	var ready, engine []time.Duration
 	for range rounds {
