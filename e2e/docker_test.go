@@ -23,6 +23,8 @@ import (
 func TestDocker(t *testing.T) {
 	f := startFleet(t)
 	t.Run("corpus", f.testCorpus)
+	t.Run("faults", f.testFaults)
+	t.Run("private", f.testNothingPrivateIsWritten)
 }
 
 // A fleet is the deployment in the world that most deployments are like.
@@ -44,12 +46,20 @@ func startFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := world.Issuers[world.World.Issuers[0].Name].AddKey("ES256", newKey); err != nil {
+		t.Fatal(err)
+	}
 	addresses, err := docker.FreeAddresses(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stage, err := docker.NewStage(t.TempDir(), world, addresses)
 	if err != nil {
+		t.Fatal(err)
+	}
+	// The key that follows is not published yet.
+	keys, _ := keysWithout(t, world.Issuers[world.World.Issuers[0].Name].JWKS(), newKey)
+	if err := stage.Replace("issuer", "jwks.json", keys); err != nil {
 		t.Fatal(err)
 	}
 	const authz = "asid-authz:e2e"
@@ -151,7 +161,7 @@ func (f *fleet) testCorpus(t *testing.T) {
 		}
 		played++
 		for _, protocol := range c.Protocols() {
-			want := c.Behind(protocol)
+			want := wanted(c, protocol)
 			answer, err := f.send(t, c, protocol)
 			if err != nil {
 				t.Fatalf("%s/%s: %v", c.File, protocol, err)
@@ -263,18 +273,17 @@ type fleetRecord struct {
 // records returns the audit records of all replicas so far, by decision.
 func (f *fleet) records(t *testing.T) map[string]fleetRecord {
 	t.Helper()
-	ids, err := f.Containers(t.Context(), "authz")
+	outputs, err := f.Outputs(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	records := map[string]fleetRecord{}
-	for _, id := range ids {
-		out, err := docker.Do(t.Context(), "logs", id) // stdout alone: the service's own log is on stderr
-		if err != nil {
-			t.Fatal(err)
+	for _, o := range outputs {
+		if o.Service != "authz" {
+			continue
 		}
-		for line := range strings.Lines(out) {
-			r := fleetRecord{replica: id[:12]}
+		for line := range strings.Lines(o.Stdout) { // the service's own log is on stderr
+			r := fleetRecord{replica: o.ID}
 			if err := json.Unmarshal([]byte(line), &r.Record); err != nil {
 				t.Fatalf("a line of the audit log is no JSON: %q", line)
 			}
@@ -284,4 +293,25 @@ func (f *fleet) records(t *testing.T) map[string]fleetRecord {
 		}
 	}
 	return records
+}
+
+// testNothingPrivateIsWritten looks through everything that the containers wrote, those that
+// are gone included, for tokens, PEM, NHS numbers and passwords.
+func (f *fleet) testNothingPrivateIsWritten(t *testing.T) {
+	outputs, err := f.Outputs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrote := map[string]int{}
+	for _, o := range outputs {
+		text := o.Stdout + o.Stderr
+		wrote[o.Service] += len(text)
+		expectNothingPrivate(t, o.Service+" "+o.ID, text, f.Stage.Redis)
+	}
+	for _, service := range []string{"authz", "redis-1", "sentinel-1", "publisher"} {
+		if wrote[service] == 0 {
+			t.Errorf("%s wrote nothing: %v", service, wrote)
+		}
+	}
+	t.Logf("bytes written: %v", wrote)
 }

@@ -28,8 +28,8 @@ func (s sample) asBefore() bool {
 	return s.status == 403 && s.reason == "interaction-not-granted"
 }
 
-// A load is a steady stream of reads that are allowed and deletes that are not.
-type load struct {
+// A stream is a steady load of reads that are allowed and deletes that are not.
+type stream struct {
 	stop    chan struct{}
 	done    sync.WaitGroup
 	mu      sync.Mutex
@@ -37,9 +37,9 @@ type load struct {
 }
 
 // startLoad sends about twenty requests a second of each kind until take.
-func (s *scene) startLoad(t *testing.T) *load {
+func (s *scene) startLoad(t *testing.T) *stream {
 	t.Helper()
-	l := &load{stop: make(chan struct{})}
+	l := &stream{stop: make(chan struct{})}
 	for _, c := range []*authztest.Case{s.read, s.remove} {
 		client := s.client(t, s.edge, c)
 		l.done.Go(func() {
@@ -72,7 +72,7 @@ func (s *scene) startLoad(t *testing.T) *load {
 }
 
 // take ends the load and returns what came of it.
-func (l *load) take() []sample {
+func (l *stream) take() []sample {
 	close(l.stop)
 	l.done.Wait()
 	return l.samples

@@ -16,10 +16,16 @@ const patience = 30 * time.Second
 // eventually waits until done says yes.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	within(t, patience, what, done)
+}
+
+// within is eventually, for what may take longer.
+func within(t *testing.T, most time.Duration, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(most)
 	for !done() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", most, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

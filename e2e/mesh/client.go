@@ -48,6 +48,7 @@ type Answer struct {
 	Status  int
 	Header  http.Header
 	Body    []byte
+	Last    bool // the server closes the connection, as Envoy does on HTTP/1.1 after each 400
 	TLS     tls.ConnectionState
 }
 

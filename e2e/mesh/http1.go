@@ -44,7 +44,7 @@ func (c *h1Conn) read(method string) (*Answer, error) {
 		if err != nil {
 			return nil, closed(err)
 		}
-		return &Answer{Status: response.StatusCode, Header: response.Header, Body: body, TLS: c.conn.ConnectionState()}, nil
+		return &Answer{Status: response.StatusCode, Header: response.Header, Body: body, Last: response.Close, TLS: c.conn.ConnectionState()}, nil
 	}
 }
 
