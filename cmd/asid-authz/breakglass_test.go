@@ -27,11 +27,22 @@ func (d *deployment) build() *generation {
 	return g
 }
 
-// lastRecord returns the last line of the audit log.
+// lastRecord waits for the record of what was last asked: it is written beside the answer.
 func (d *deployment) lastRecord() (record map[string]any) {
 	d.t.Helper()
-	lines := strings.Split(strings.TrimSpace(d.stdout.String()), "\n")
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &record); err != nil {
+	var line string
+	d.await("the record is written", func() bool {
+		text := d.stdout.String()
+		at := strings.Index(text, d.asked)
+		if at < 0 {
+			return false
+		}
+		begin := strings.LastIndexByte(text[:at], '\n') + 1
+		var complete bool
+		line, _, complete = strings.Cut(text[begin:], "\n")
+		return complete
+	})
+	if err := json.Unmarshal([]byte(line), &record); err != nil {
 		d.t.Fatal(err)
 	}
 	return record

@@ -39,6 +39,7 @@ type deployment struct {
 	checks authv3.AuthorizationClient
 	health healthv1.HealthClient
 	admin  string
+	asked  string // the id of the last decision
 }
 
 // lines is an output that can be read while it is written.
@@ -183,6 +184,7 @@ func (d *deployment) ask() string {
 		d.t.Fatal(err)
 	}
 	fields := response.GetDynamicMetadata().AsMap()
+	d.asked = fmt.Sprint(fields["decision_id"])
 	return strings.TrimSpace(fmt.Sprint(fields["decision"], " ", or(fields["reason"], "")))
 }
 
