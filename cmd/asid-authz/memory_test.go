@@ -101,8 +101,8 @@ func TestLimitMemory(t *testing.T) {
 	}{
 		"a group":                {group, nil, 9_000_000_000, 400, "/sys/fs/cgroup/memory.max"},
 		"a group, and GOGC":      {group, map[string]string{"GOGC": "50"}, 9_000_000_000, 100, "/sys/fs/cgroup/memory.max"},
-		"a group and GOMEMLIMIT": {group, map[string]string{"GOMEMLIMIT": "1GiB"}, math.MaxInt64, 100, "GOMEMLIMIT"},
-		"no limit":               {files(nil), nil, math.MaxInt64, 100, "none"},
+		"a group and GOMEMLIMIT": {group, map[string]string{"GOMEMLIMIT": "1GiB"}, math.MaxInt64, 400, "GOMEMLIMIT"},
+		"no limit":               {files(nil), nil, math.MaxInt64, 400, "none"},
 	} {
 		debug.SetMemoryLimit(math.MaxInt64)
 		debug.SetGCPercent(100)
