@@ -128,6 +128,23 @@ func (d *deployment) failover(t *testing.T) {
 	}
 }
 
+// demote makes another server the one that holds the map, nothing is lost, and the one that
+// held it has no link to the other: it goes on answering what it knows. It returns that one.
+func (d *deployment) demote(t *testing.T) *redistest.Server {
+	t.Helper()
+	var old *redistest.Server
+	var err error
+	if d.sentinel != nil {
+		old, err = d.sentinel.Demote(t.Context())
+	} else {
+		old, err = d.cluster.Demote(t.Context(), manifest)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return old
+}
+
 // awaitFailover waits until another server than old holds the map.
 func (d *deployment) awaitFailover(t *testing.T, old *redistest.Server) {
 	t.Helper()

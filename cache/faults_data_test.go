@@ -6,7 +6,7 @@ import (
 
 // dataFaults are those of what lies in the server.
 var dataFaults = []fault{
-	{"Redis comes back empty", everywhere, false, same, rises, again, func(s *stage) {
+	{"Redis comes back empty", everywhere, 0, same, rises, again, func(s *stage) {
 		s.server.Kill()
 		s.must(s.server.Restart(s.t.Context(), nil))
 		s.ages()
@@ -14,7 +14,7 @@ var dataFaults = []fault{
 		s.serves(s.publish(granted))
 		s.young()
 	}},
-	{"Redis comes back from an old dump, without a revocation", everywhere, false, same + ", the revocation too", rises, again, func(s *stage) {
+	{"Redis comes back from an old dump, without a revocation", everywhere, 0, same + ", the revocation too", rises, again, func(s *stage) {
 		dump := s.dump()
 		version := s.publish(revoked)
 		s.serves(version)
@@ -26,14 +26,14 @@ var dataFaults = []fault{
 		s.serves(s.publish(revoked))
 		s.young()
 	}},
-	{"the log deleted", everywhere, false, "the newest", stays, "–", func(s *stage) {
+	{"the log deleted", everywhere, 0, "the newest", stays, "–", func(s *stage) {
 		s.admin("DEL", layout.DefaultNamespace.Log())
 		s.young()
 		s.loaded(1)
 		s.serves(s.publish(revoked)) // which repairs the log, so it is a load
 		s.young()
 	}},
-	{"the log trimmed past a replica that was away", everywhere, false, "the newest", "rises while it is away", loading, func(s *stage) {
+	{"the log trimmed past a replica that was away", everywhere, 0, "the newest", "rises while it is away", loading, func(s *stage) {
 		back := s.away()
 		s.publish(revoked)
 		s.publish(granted)
@@ -44,28 +44,28 @@ var dataFaults = []fault{
 		s.young()
 		s.loaded(2)
 	}},
-	{"a bucket evicted or deleted", everywhere, false, same, rises, again, func(s *stage) {
+	{"a bucket evicted or deleted", everywhere, 0, same, rises, again, func(s *stage) {
 		s.admin("DEL", layout.DefaultNamespace.Bucket(s.generation(), layout.BucketOf(asid)))
 		s.incomplete()
 		s.ages()
 		s.serves(s.publish(revoked))
 		s.young()
 	}},
-	{"the dictionary evicted or deleted", everywhere, false, same, rises, again, func(s *stage) {
+	{"the dictionary evicted or deleted", everywhere, 0, same, rises, again, func(s *stage) {
 		s.admin("DEL", layout.DefaultNamespace.IDs(s.generation()))
 		s.incomplete()
 		s.ages()
 		s.serves(s.publish(revoked))
 		s.young()
 	}},
-	{"the manifest evicted or deleted", everywhere, false, same, rises, again, func(s *stage) {
+	{"the manifest evicted or deleted", everywhere, 0, same, rises, again, func(s *stage) {
 		s.admin("DEL", manifest)
 		s.regressed()
 		s.ages()
 		s.serves(s.publish(revoked))
 		s.young()
 	}},
-	{"somebody writes an entry behind the log's back", everywhere, false, same, rises, again, func(s *stage) {
+	{"somebody writes an entry behind the log's back", everywhere, 0, same, rises, again, func(s *stage) {
 		bucket := layout.DefaultNamespace.Bucket(s.generation(), layout.BucketOf(asid))
 		s.admin("HSET", bucket, asid, "\x01\x00\x03RXA\x00\x00\x00\x00\x00")
 		s.incomplete()
@@ -73,16 +73,16 @@ var dataFaults = []fault{
 		s.serves(s.publish(revoked))
 		s.young()
 	}},
-	{"another type under a bucket", everywhere, false, same, rises, again, func(s *stage) {
+	{"another type under a bucket", everywhere, 0, same, rises, again, func(s *stage) {
 		s.mistyped(layout.DefaultNamespace.Bucket(s.generation(), layout.BucketOf(asid)))
 	}},
-	{"another type under the dictionary", everywhere, false, same, rises, again, func(s *stage) {
+	{"another type under the dictionary", everywhere, 0, same, rises, again, func(s *stage) {
 		s.mistyped(layout.DefaultNamespace.IDs(s.generation()))
 	}},
-	{"another type under the suspension layer", everywhere, true, same, rises, again, func(s *stage) {
+	{"another type under the suspension layer", everywhere, 0, same, rises, again, func(s *stage) {
 		s.mistyped(layout.DefaultNamespace.Suspended())
 	}},
-	{"another type under the manifest", everywhere, false, same, rises, "when it is gone", func(s *stage) {
+	{"another type under the manifest", everywhere, 0, same, rises, "when it is gone", func(s *stage) {
 		s.admin("RENAME", manifest, manifest+".away")
 		s.admin("SET", manifest, "x")
 		s.incomplete()
@@ -90,7 +90,7 @@ var dataFaults = []fault{
 		s.admin("RENAME", manifest+".away", manifest)
 		s.young()
 	}},
-	{"another type under the log", everywhere, false, same, rises, "when it is gone", func(s *stage) {
+	{"another type under the log", everywhere, 0, same, rises, "when it is gone", func(s *stage) {
 		log := layout.DefaultNamespace.Log()
 		s.admin("RENAME", log, log+".away")
 		s.admin("SET", log, "x")

@@ -16,7 +16,7 @@ import (
 
 // publisherFaults are publishers that die, seen from a replica.
 var publisherFaults = []fault{
-	{"a publisher dies in the middle of a large apply", everywhere, false, "the newest", stays, "– (an apply an hour later removes what it left)", func(s *stage) {
+	{"a publisher dies in the middle of a large apply", everywhere, 0, "the newest", stays, "– (an apply an hour later removes what it left)", func(s *stage) {
 		before := s.r.Status().Version
 		proxy := redistest.NewProxy(s.t, s.server.Address())
 		p := s.publisher(proxy)
@@ -53,7 +53,7 @@ var publisherFaults = []fault{
 			s.t.Errorf("%d keys of generation %d are left", n, g)
 		}
 	}},
-	{"a publisher dies between two commands of a change", everywhere, false, "the newest: the map before, or with all of the change", stays, "–", func(s *stage) {
+	{"a publisher dies between two commands of a change", everywhere, 0, "the newest: the map before, or with all of the change", stays, "–", func(s *stage) {
 		proxy := redistest.NewProxy(s.t, s.server.Address())
 		text, version := revoked, s.r.Status().Version
 		// Each time it dies some bytes later, until it does not die any more.

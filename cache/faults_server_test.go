@@ -11,7 +11,7 @@ import (
 
 // serverFaults are those of the server and of the way to it; what lies there is whole.
 var serverFaults = []fault{
-	{"Redis killed, and started again with its data", everywhere, false, same, rises, itself, func(s *stage) {
+	{"Redis killed, and started again with its data", everywhere, 0, same, rises, itself, func(s *stage) {
 		dump := s.dump()
 		s.server.Kill()
 		s.ages()
@@ -19,14 +19,14 @@ var serverFaults = []fault{
 		s.young()
 		s.loaded(1)
 	}},
-	{"Redis frozen (SIGSTOP)", everywhere, false, same, rises, itself, func(s *stage) {
+	{"Redis frozen (SIGSTOP)", everywhere, 0, same, rises, itself, func(s *stage) {
 		s.must(s.server.Freeze())
 		s.ages()
 		s.must(s.server.Thaw())
 		s.young()
 		s.loaded(1)
 	}},
-	{"Redis restarted, and still loading (LOADING; in a Cluster CLUSTERDOWN)", everywhere, false, same, rises, itself, func(s *stage) {
+	{"Redis restarted, and still loading (LOADING; in a Cluster CLUSTERDOWN)", everywhere, 0, same, rises, itself, func(s *stage) {
 		s.must(s.server.KillIntoLoading(s.t.Context()))
 		s.ages()
 		isLoading := func(r *cache.Replica) func() bool {
@@ -49,21 +49,21 @@ var serverFaults = []fault{
 		s.loaded(1)
 		until(s.t, "one that started has the map", func() bool { return another.Status().Version == s.r.Status().Version })
 	}},
-	{"the network lets nothing through, and closes nothing", alone, false, same, rises, itself, func(s *stage) {
-		s.proxy.Partition()
+	{"the network lets nothing through, and closes nothing", everywhere, proxied, same, rises, itself, func(s *stage) {
+		s.server.Proxy().Partition()
 		s.ages()
-		s.proxy.Heal()
+		s.server.Proxy().Heal()
 		s.young()
 		s.loaded(1)
 	}},
-	{"connections refused", alone, false, same, rises, itself, func(s *stage) {
-		s.proxy.Disable()
+	{"connections refused", everywhere, proxied, same, rises, itself, func(s *stage) {
+		s.server.Proxy().Disable()
 		s.ages()
-		s.proxy.Enable()
+		s.server.Proxy().Enable()
 		s.young()
 		s.loaded(1)
 	}},
-	{"too many connections (maxclients)", everywhere, false, same, rises, itself, func(s *stage) {
+	{"too many connections (maxclients)", everywhere, 0, same, rises, itself, func(s *stage) {
 		s.admin("CONFIG", "SET", "maxclients", "1")
 		s.admin("CLIENT", "KILL", "USER", redistest.Reader)
 		s.ages()
@@ -71,28 +71,28 @@ var serverFaults = []fault{
 		s.young()
 		s.loaded(1)
 	}},
-	{"every answer 200 ms late", alone, false, "the newest", "stays below two looks and 200 ms", "–", func(s *stage) {
-		s.proxy.Delay(200 * time.Millisecond)
+	{"every answer 200 ms late", everywhere, proxied, "the newest", "stays below two looks and 200 ms", "–", func(s *stage) {
+		s.server.Proxy().Delay(200 * time.Millisecond)
 		version := s.publish(revoked)
 		s.serves(version)
 		s.young()
 		s.loaded(1)
 	}},
-	{"every answer later than a replica waits", alone, false, same, rises, itself, func(s *stage) {
-		s.proxy.Delay(5 * time.Second)
+	{"every answer later than a replica waits", everywhere, proxied, same, rises, itself, func(s *stage) {
+		s.server.Proxy().Delay(5 * time.Second)
 		s.ages()
-		s.proxy.Heal()
+		s.server.Proxy().Heal()
 		s.young()
 		s.loaded(1)
 	}},
-	{"answers that drip, a few bytes at a time", alone, false, same, rises, itself, func(s *stage) {
-		s.proxy.Drip(1, 100*time.Millisecond)
+	{"answers that drip, a few bytes at a time", everywhere, proxied, same, rises, itself, func(s *stage) {
+		s.server.Proxy().Drip(1, 100*time.Millisecond)
 		s.ages()
-		s.proxy.Heal()
+		s.server.Proxy().Heal()
 		s.young()
 		s.loaded(1)
 	}},
-	{"the password is not taken (WRONGPASS, NOAUTH)", everywhere, false, same, rises, itself, func(s *stage) {
+	{"the password is not taken (WRONGPASS, NOAUTH)", everywhere, 0, same, rises, itself, func(s *stage) {
 		s.admin("ACL", "SETUSER", redistest.Reader, "resetpass", ">another")
 		s.admin("CLIENT", "KILL", "USER", redistest.Reader)
 		s.ages()
@@ -100,21 +100,21 @@ var serverFaults = []fault{
 		s.young()
 		s.loaded(1)
 	}},
-	{"a right is missing (NOPERM)", everywhere, false, same, rises, itself, func(s *stage) {
+	{"a right is missing (NOPERM)", everywhere, 0, same, rises, itself, func(s *stage) {
 		s.admin("ACL", "SETUSER", redistest.Reader, "-xread")
 		s.ages()
 		s.admin("ACL", "SETUSER", redistest.Reader, "+xread")
 		s.young()
 		s.loaded(1)
 	}},
-	{"the server follows another one, whose link is down", alone, false, same, rises, itself, func(s *stage) {
+	{"somebody has the server follow another one, whose link is down (a Cluster refuses it)", outsideCluster, 0, same, rises, itself, func(s *stage) {
 		s.admin("REPLICAOF", "127.0.0.1", "1")
 		s.ages()
 		s.admin("REPLICAOF", "NO", "ONE")
 		s.young()
 		s.loaded(1)
 	}},
-	{"Redis is out of memory", everywhere, false, same, stays, "– (publishing is refused)", func(s *stage) {
+	{"Redis is out of memory", everywhere, 0, same, stays, "– (publishing is refused)", func(s *stage) {
 		s.admin("CONFIG", "SET", "maxmemory", "1")
 		s.young()
 		if err := s.tryToPublish(revoked); err == nil || !strings.Contains(err.Error(), "OOM") {

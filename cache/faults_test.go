@@ -15,23 +15,31 @@ var update = flag.Bool("update", false, "rewrite the table of faults in docs/cac
 type fault struct {
 	name   string
 	on     topologies
-	seldom bool // tried by make faults only: it takes long, and a shorter one is like it
+	how    how
 	served string
 	age    string
 	ends   string
 	try    func(s *stage)
 }
 
+// how a fault is tried, if not by every test and on servers that nothing stands before.
+type how uint8
+
+const (
+	seldom  how = 1 << iota // by make faults only: it takes long, and a shorter one is like it
+	proxied                 // with a proxy before each server
+)
+
 // topologies are those that a fault is tried on. Where make faults tries all of them, make
 // test tries the first.
 type topologies []string
 
 var (
-	everywhere   = topologies{"standalone", "Sentinel", "Cluster"}
-	alone        = topologies{"standalone"} // nothing of it is about the topology
-	bySentinels  = topologies{"Sentinel"}
-	inCluster    = topologies{"Cluster"}
-	withReplicas = topologies{"Sentinel", "Cluster"}
+	everywhere     = topologies{"standalone", "Sentinel", "Cluster"}
+	outsideCluster = topologies{"standalone", "Sentinel"}
+	bySentinels    = topologies{"Sentinel"}
+	inCluster      = topologies{"Cluster"}
+	withReplicas   = topologies{"Sentinel", "Cluster"}
 )
 
 const (
@@ -55,12 +63,14 @@ func exhaustive() bool { return os.Getenv("ASID_AUTHZ_FAULTS") == "all" }
 func TestFaults(t *testing.T) {
 	for _, f := range faults {
 		for i, topology := range f.on {
-			if !exhaustive() && (f.seldom || i > 0) {
+			if !exhaustive() && (f.how&seldom != 0 || i > 0) {
 				continue
 			}
 			t.Run(topology+"/"+f.name, func(t *testing.T) {
 				t.Parallel()
-				f.try(newStage(t, topology, slices.Contains(f.on, "standalone")))
+				s := newStage(t, topology, f.how&proxied != 0, slices.Contains(f.on, "standalone"))
+				f.try(s)
+				s.agree()
 			})
 		}
 	}

@@ -181,6 +181,11 @@ func (r *Replica) leftOut(asid string, err error) {
 		zap.String("asid", authz.Excerpt(asid)), zap.Error(err))
 }
 
+// layerEvery is after how many parts that were compared the suspension layer has its turn. A
+// bucket is one of many, and the layer is what suspends a system in a hurry: whoever starts
+// while it is not whole has no map, so that it is not must be known within a minute.
+const layerEvery = 16
+
 // verify compares a part of what is held with the server: a bucket at a time, and now and
 // then the suspension layer. What a foreign writer touched without the log, or the server
 // evicted, is found so; nobody can say then what is published, and the map is not
@@ -189,8 +194,7 @@ func (r *Replica) verify(ctx context.Context, s server) error {
 	step, cancel := context.WithTimeout(ctx, r.pace.part)
 	defer cancel()
 	h := r.held
-	bucket := r.turn % (layout.Buckets + 1)
-	if bucket == layout.Buckets {
+	if r.turn%layerEvery == layerEvery-1 {
 		begin, err := s.start(step)
 		if err != nil {
 			return r.unread(err)
@@ -205,6 +209,7 @@ func (r *Replica) verify(ctx context.Context, s server) error {
 		r.verified(unusable(err))
 		return nil
 	}
+	bucket := (r.turn - r.turn/layerEvery) % layout.Buckets
 	read, err := s.buckets(step, h.head.Generation, bucket, 1, 0)
 	if err != nil {
 		return r.unread(err)

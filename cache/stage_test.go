@@ -3,6 +3,8 @@ package cache_test
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"asid-authz/authz"
 	"asid-authz/cache"
 	"asid-authz/cache/layout"
+	"asid-authz/cache/publish"
 	"asid-authz/cache/redistest"
 )
 
@@ -20,25 +23,29 @@ const (
 	revoked = "format: 1\nsystems: [{asid: 100000000183, ods: RXA, state: active, interactions: [urn:nhs:a]}]\n"
 )
 
-// A stage is a deployment with a replica that holds a map, and somebody who decides by it
-// all the time.
+// A stage is a deployment with two replicas that hold a map, and somebody who decides by each
+// of them all the time.
 type stage struct {
 	t      *testing.T
 	d      *deployment
 	server *redistest.Server // that holds the map at first
-	proxy  *redistest.Proxy  // between it and the replica; nil where somebody else says which server it is
-	r      *cache.Replica
+	r      *cache.Replica    // the first of them
+	all    []*cache.Replica
 
 	mu     sync.Mutex
 	grants map[uint64]bool // whether a version grants right
 }
 
-// newStage sets one up. Where nobody is to be called down, the servers are patient: no
-// failover comes in between because the machine is busy.
-func newStage(t *testing.T, topology string, patient bool) *stage {
+// newStage sets one up, with a proxy before each server or without. Where nobody is to be
+// called down, the servers are patient: no failover comes in between because the machine is
+// busy.
+func newStage(t *testing.T, topology string, proxied, patient bool) *stage {
 	t.Helper()
 	s := &stage{t: t, grants: map[uint64]bool{}}
 	o := redistest.Options{Patient: patient}
+	if proxied {
+		o.Proxy = func(address string) *redistest.Proxy { return redistest.NewProxy(t, address) }
+	}
 	switch topology {
 	case "standalone":
 		s.d = standalone(t, o)
@@ -51,26 +58,23 @@ func newStage(t *testing.T, topology string, patient bool) *stage {
 	var err error
 	s.server, err = s.d.master(t.Context())
 	s.must(err)
-	options := s.d.conn(redistest.Reader)
-	if topology == "standalone" {
-		s.proxy = redistest.NewProxy(t, s.server.Address())
-		options = s.d.at(redistest.Reader, s.proxy.Address())
-	}
 	version := s.publish(granted)
 	if topology != "standalone" {
 		s.d.replicated(t)
 	}
-	s.r = cache.NewHastyReplica(log(t), options, layout.DefaultNamespace)
-	run(t, s.r)
+	s.all = []*cache.Replica{s.another(), s.another()}
+	s.r = s.all[0]
 	s.serves(version)
 	s.young()
-	s.decide()
+	for _, r := range s.all {
+		s.decide(r)
+	}
 	return s
 }
 
-// decide looks at the map all the time until the test ends: it is never an older one than
-// before, never nothing, and grants what its version grants.
-func (s *stage) decide() {
+// decide looks at the map of a replica all the time until the test ends: it is never an older
+// one than before, never nothing, and grants what its version grants.
+func (s *stage) decide(r *cache.Replica) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -78,7 +82,7 @@ func (s *stage) decide() {
 		var last uint64
 		var confirmed time.Time
 		for ctx.Err() == nil {
-			m, at, absent := s.r.Current()
+			m, at, absent := r.Current()
 			switch {
 			case m == nil:
 				s.t.Errorf("no map any more: %s", absent)
@@ -128,6 +132,18 @@ func (s *stage) publish(text string) uint64 {
 	return version
 }
 
+// published publishes a map as soon as there is a server that takes it.
+func (s *stage) published(text string) (version uint64) {
+	s.t.Helper()
+	until(s.t, "something is published", func() bool {
+		result, err := s.d.tryToPublish(s.t, text)
+		version = result.Version
+		return err == nil
+	})
+	s.remember(version, text)
+	return version
+}
+
 // remember notes what a version grants.
 func (s *stage) remember(version uint64, text string) {
 	s.mu.Lock()
@@ -147,15 +163,18 @@ func (s *stage) generation() uint64 {
 	return n
 }
 
-func (s *stage) age() time.Duration {
-	_, confirmed, _ := s.r.Current()
-	return authz.Age(time.Now(), confirmed)
+// both waits until something is so of both replicas.
+func (s *stage) both(what string, condition func(*cache.Replica) bool) {
+	s.t.Helper()
+	for i, r := range s.all {
+		until(s.t, fmt.Sprintf("%s (replica %d)", what, i+1), func() bool { return condition(r) })
+	}
 }
 
 // serves waits until that version is served.
 func (s *stage) serves(version uint64) {
 	s.t.Helper()
-	until(s.t, fmt.Sprint("version ", version, " is served"), func() bool { return s.r.Status().Version == version })
+	s.both(fmt.Sprint("version ", version, " is served"), func(r *cache.Replica) bool { return r.Status().Version == version })
 }
 
 // young waits until the map is confirmed by an answer to a question of now.
@@ -164,26 +183,63 @@ func (s *stage) young() {
 	now := time.Now()
 	defer func() {
 		if s.t.Failed() {
-			s.t.Logf("%+v", s.r.Status())
+			s.t.Logf("%+v\n%+v", s.all[0].Status(), s.all[1].Status())
 		}
 	}()
-	until(s.t, "the map is confirmed", func() bool { status := s.r.Status(); return status.Err == nil && status.Confirmed.After(now) })
+	s.both("the map is confirmed", func(r *cache.Replica) bool {
+		status := r.Status()
+		return status.Err == nil && status.Confirmed.After(now)
+	})
 }
 
 // ages waits until nothing has confirmed the map for longer than any answer may take.
 func (s *stage) ages() {
 	s.t.Helper()
-	until(s.t, "the map ages", func() bool { return s.age() > 3*time.Second })
+	s.both("the map ages", func(r *cache.Replica) bool {
+		_, confirmed, _ := r.Current()
+		return authz.Age(time.Now(), confirmed) > 3*time.Second
+	})
 }
 
 func (s *stage) regressed() {
 	s.t.Helper()
-	until(s.t, "it says that what is published is older", func() bool { return s.r.Status().Regressed })
+	s.both("it says that what is published is older", func(r *cache.Replica) bool { return r.Status().Regressed })
 }
 
 func (s *stage) incomplete() {
 	s.t.Helper()
-	until(s.t, "it says that what is published is not whole", func() bool { return s.r.Status().Incomplete })
+	s.both("it says that what is published is not whole", func(r *cache.Replica) bool { return r.Status().Incomplete })
+}
+
+// agree expects, when the fault is over, that what lies in Redis is whole in the eyes of
+// `map verify`, and that both replicas hold that and nothing else.
+func (s *stage) agree() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	p, err := publish.Open(ctx, s.d.conn(redistest.Publisher), layout.DefaultNamespace)
+	s.must(err)
+	defer p.Close()
+	v, err := p.Verify(ctx)
+	s.must(err)
+	if len(v.Damage) > 0 {
+		s.t.Errorf("it is over, and what lies there is damaged: %v", v.Damage)
+	}
+	s.serves(v.State.Version)
+	s.young()
+	var want []authz.AccreditedSystem
+	for system := range v.State.Map.Systems() {
+		if _, is := v.State.Suspended[system.ASID]; is {
+			system.State = authz.Suspended
+		}
+		want = append(want, system)
+	}
+	for i, r := range s.all {
+		m, _, _ := r.Current()
+		if got := slices.Collect(m.Systems()); !reflect.DeepEqual(got, want) {
+			s.t.Errorf("replica %d holds\n%v\nand in Redis lies\n%v", i+1, got, want)
+		}
+	}
 }
 
 // mistyped replaces a key of the map by something of another type: a
@@ -209,8 +265,10 @@ func (s *stage) mistyped(key string) {
 // loaded expects that many loads since the start.
 func (s *stage) loaded(want uint64) {
 	s.t.Helper()
-	if got := s.r.Status().Loads; got != want {
-		s.t.Errorf("%d loads, want %d", got, want)
+	for i, r := range s.all {
+		if got := r.Status().Loads; got != want {
+			s.t.Errorf("replica %d made %d loads, want %d", i+1, got, want)
+		}
 	}
 }
 
@@ -222,7 +280,7 @@ func (s *stage) another() *cache.Replica {
 	return r
 }
 
-// away keeps the replica from the server until back is called.
+// away keeps the replicas from the server until back is called.
 func (s *stage) away() (back func()) {
 	s.t.Helper()
 	s.admin("ACL", "SETUSER", redistest.Reader, "off")

@@ -89,7 +89,7 @@ func (c *ClusterDeployment) meet(ctx context.Context) (missing error) {
 		}
 		for _, other := range c.nodes { // all of them: to hear of each other by gossip takes longer
 			i := slices.IndexFunc(all, func(m member) bool {
-				return m.address == other.address || s == other && slices.Contains(m.flags, "myself")
+				return m.address == other.announced() || s == other && slices.Contains(m.flags, "myself")
 			})
 			if i >= 0 && !slices.Contains(all[i].flags, "handshake") {
 				continue
@@ -98,7 +98,7 @@ func (c *ClusterDeployment) meet(ctx context.Context) (missing error) {
 			if i >= 0 {
 				continue
 			}
-			if err := s.admin.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", port(other.address), port(other.bus)).Err(); err != nil {
+			if err := s.admin.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", port(other.announced()), port(other.bus)).Err(); err != nil {
 				return err
 			}
 		}
@@ -212,7 +212,7 @@ func (c *ClusterDeployment) settled(ctx context.Context, slot int) (*Server, err
 		if err != nil {
 			return nil, err
 		}
-		if is["master_port"] != port(master.address) || is["master_link_status"] != "up" {
+		if is["master_port"] != port(master.announced()) || is["master_link_status"] != "up" {
 			return nil, fmt.Errorf("%s does not follow %s: its link is %q", replica.name(), master.name(), is["master_link_status"])
 		}
 	}
@@ -221,7 +221,7 @@ func (c *ClusterDeployment) settled(ctx context.Context, slot int) (*Server, err
 
 func (c *ClusterDeployment) node(address string) (*Server, error) {
 	for _, s := range c.nodes {
-		if s.address == address {
+		if s.announced() == address {
 			return s, nil
 		}
 	}
@@ -233,7 +233,7 @@ func (c *ClusterDeployment) ClientOptions(user string) *redis.UniversalOptions {
 	options := c.clientOptions(user)
 	options.IsClusterMode = true
 	for _, s := range c.nodes {
-		options.Addrs = append(options.Addrs, s.Address())
+		options.Addrs = append(options.Addrs, s.announced())
 	}
 	return options
 }
@@ -328,11 +328,44 @@ func (c *ClusterDeployment) ReplicasOf(ctx context.Context, key string) ([]*Serv
 // Failover makes the replica of the key's master the master, and the master its replica, with
 // nothing lost. It returns the new master when all nodes agree.
 func (c *ClusterDeployment) Failover(ctx context.Context, key string) (master *Server, err error) {
+	slot, err := c.slot(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.failOver(ctx, key, func(old, _ *Server) error {
+		master, err = c.settled(ctx, slot)
+		if err == nil && master == old {
+			err = fmt.Errorf("%s still is", old.name())
+		}
+		return err
+	})
+	return master, err
+}
+
+// Demote is Failover, but that the link of the old master to the new one stays down until
+// JoinReplication: what it is asked it answers from what it had. It returns the old master
+// when it is a replica.
+func (c *ClusterDeployment) Demote(ctx context.Context, key string) (*Server, error) {
 	old, err := c.NodeOf(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	slot, err := c.slot(ctx, key)
+	if err := old.forgetPassword(ctx); err != nil {
+		return nil, err
+	}
+	return c.failOver(ctx, key, func(old, next *Server) error {
+		is, err := next.info(ctx, "replication")
+		if err == nil && is["role"] != "master" {
+			err = fmt.Errorf("%s is a %s", next.name(), is["role"])
+		}
+		return errors.Join(err, old.cutOff(ctx))
+	})
+}
+
+// failOver tells a replica of the key's master to take over until it is over, and returns
+// who was the master.
+func (c *ClusterDeployment) failOver(ctx context.Context, key string, over func(old, next *Server) error) (*Server, error) {
+	old, err := c.NodeOf(ctx, key)
 	if err != nil {
 		return nil, err
 	}
@@ -349,17 +382,20 @@ func (c *ClusterDeployment) Failover(ctx context.Context, key string) (master *S
 		return nil, err
 	}
 	var begun time.Time
-	err = until(ctx, "all agree on another master", func() error {
-		if master, err = c.settled(ctx, slot); err != nil || master != old {
+	err = until(ctx, "the replica has taken over", func() error {
+		is, err := replicas[i].info(ctx, "replication")
+		if err != nil {
 			return err
 		}
-		if time.Since(begun) > givenUp {
+		if is["role"] != "master" && time.Since(begun) > givenUp {
 			begun = time.Now()
-			err = replicas[i].admin.ClusterFailover(ctx).Err()
+			if err := replicas[i].admin.ClusterFailover(ctx).Err(); err != nil {
+				return err
+			}
 		}
-		return errors.Join(err, fmt.Errorf("%s still is", old.name()))
+		return over(old, replicas[i])
 	})
-	return master, errors.Join(err, c.Calm(ctx))
+	return old, errors.Join(err, c.Calm(ctx))
 }
 
 // givenUp is longer than a node tries to fail over by hand: then it must be told again.
@@ -410,7 +446,7 @@ func (c *ClusterDeployment) MoveSlot(ctx context.Context, key string) (*Server, 
 		if len(keys) == 0 {
 			break
 		}
-		migrate := []any{"MIGRATE", "127.0.0.1", port(to.address), "", 0, 5000, "AUTH2", Admin, c.passwords[Admin], "KEYS"}
+		migrate := []any{"MIGRATE", "127.0.0.1", port(to.announced()), "", 0, 5000, "AUTH2", Admin, c.passwords[Admin], "KEYS"}
 		for _, key := range keys {
 			migrate = append(migrate, key)
 		}

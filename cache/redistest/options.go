@@ -33,6 +33,12 @@ type Options struct {
 	Replicas  int              // of the primary that Sentinels watch: 1 or 2
 	Patient   bool             // Sentinels and Cluster nodes call nobody down within a minute
 	Config    []string         // more lines of each server's configuration file, such as "maxmemory 5mb"
+
+	// Proxy returns what stands before the server of that address; nil is nothing. Clients,
+	// replicas, Sentinels and nodes of the Cluster are told the proxy's address and no other,
+	// so what it does befalls all of them alike; only the Cluster's bus goes around it. Not
+	// with TLS.
+	Proxy func(address string) *Proxy
 }
 
 // downAfter returns after how many ms without an answer somebody is called down.
@@ -67,6 +73,9 @@ func newRealm(ctx context.Context, options Options) (r *realm, err error) {
 		if r.program, err = Find(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if options.TLS && options.Proxy != nil {
+		return nil, errors.New("a proxy stands before servers without TLS only")
 	}
 	if options.TLS && !r.program.Caps.TLS {
 		return nil, fmt.Errorf("%s is %s", r.program.Path, r.program)

@@ -57,7 +57,7 @@ func (d *SentinelDeployment) start(ctx context.Context) error {
 		}
 		d.data = append(d.data, s)
 		if i == 0 {
-			primary = s.Address()
+			primary = s.announced()
 		}
 	}
 	set := func(name, value string) string { return "sentinel " + name + " " + MasterName + " " + value }
@@ -124,7 +124,7 @@ func (d *SentinelDeployment) follow(ctx context.Context, primary string) error {
 			return err
 		}
 		want := map[string]string{"role": "slave", "master_port": port(primary), "master_link_status": "up"}
-		if s.address == primary {
+		if s.announced() == primary {
 			want = map[string]string{"role": "master"}
 		}
 		for name, value := range want {
@@ -175,7 +175,7 @@ func (d *SentinelDeployment) Primary(ctx context.Context) (*Server, error) {
 		address = said
 	}
 	for _, s := range d.data {
-		if s.address == address {
+		if s.announced() == address {
 			return s, nil
 		}
 	}
@@ -209,7 +209,7 @@ func (d *SentinelDeployment) failedOver(ctx context.Context, old *Server) (*Serv
 	if primary == old {
 		return nil, fmt.Errorf("%s still is", old.name())
 	}
-	return primary, d.follow(ctx, primary.address)
+	return primary, d.follow(ctx, primary.announced())
 }
 
 // Failover lets the Sentinels fail over while everybody lives, so that nothing is lost: the
@@ -301,6 +301,30 @@ func (d *SentinelDeployment) failOver(ctx context.Context, old *Server) (*Server
 	return primary, err
 }
 
+// Demote lets the Sentinels fail over while everybody lives, and keeps the link of the old
+// primary to the new one down until JoinReplication: what it is asked it answers from what it
+// had. Nobody may write meanwhile. It returns the old primary when it is a replica.
+func (d *SentinelDeployment) Demote(ctx context.Context) (old *Server, err error) {
+	if old, err = d.Primary(ctx); err != nil {
+		return nil, err
+	}
+	if err := old.forgetPassword(ctx); err != nil {
+		return nil, err
+	}
+	if err = d.callDownAfter(ctx, patience); err == nil { // as in Failover
+		err = until(ctx, "the primary is a replica without a link", func() error {
+			if err := d.begin(ctx, old); err != nil {
+				return err
+			}
+			if primary, err := d.Primary(ctx); err != nil || primary == old {
+				return errors.Join(err, fmt.Errorf("%s still is the primary", old.name()))
+			}
+			return errors.Join(d.promoteAgain(ctx, old), old.cutOff(ctx))
+		})
+	}
+	return old, errors.Join(err, d.callDownAfter(ctx, d.options.downAfter()))
+}
+
 // promoteAgain makes the server a primary that all Sentinels call so, if it is none any
 // more: one of them that heard of the failover late, because the machine is busy, took it for
 // a replica that had gone astray. By themselves they would find that out after as long as a
@@ -330,7 +354,7 @@ func (d *SentinelDeployment) begin(ctx context.Context, old *Server) error {
 	if err != nil {
 		return err
 	}
-	if says["port"] != port(old.address) || strings.Contains(says["flags"], "failover_in_progress") {
+	if says["port"] != port(old.announced()) || strings.Contains(says["flags"], "failover_in_progress") {
 		return nil
 	}
 	return d.sentinels[i].admin.Do(ctx, "SENTINEL", "FAILOVER", MasterName).Err()
@@ -340,22 +364,32 @@ func (d *SentinelDeployment) begin(ctx context.Context, old *Server) error {
 // until JoinReplication: what is written from now on is lost when that replica is promoted.
 // It returns when the link is down.
 func (s *Server) CutReplication(ctx context.Context) error {
-	if err := s.admin.ConfigSet(ctx, "masterauth", "no-such-password").Err(); err != nil {
+	if err := s.forgetPassword(ctx); err != nil {
 		return err
 	}
 	return until(ctx, "the link is down", func() error {
 		if err := s.admin.Do(ctx, "CLIENT", "KILL", "TYPE", "master").Err(); err != nil {
 			return err
 		}
-		is, err := s.info(ctx, "replication")
-		if err != nil {
-			return err
-		}
-		if status := is["master_link_status"]; status != "down" {
-			return fmt.Errorf("%s: it is %q", s.name(), status)
-		}
-		return nil
+		return s.cutOff(ctx)
 	})
+}
+
+// forgetPassword keeps links to a primary from coming up, and leaves one that is up alone.
+func (s *Server) forgetPassword(ctx context.Context) error {
+	return s.admin.ConfigSet(ctx, "masterauth", "no-such-password").Err()
+}
+
+// cutOff says that the server is no replica, or one whose link is not down.
+func (s *Server) cutOff(ctx context.Context) error {
+	is, err := s.info(ctx, "replication")
+	if err != nil {
+		return err
+	}
+	if role, status := is["role"], is["master_link_status"]; role != "slave" || status != "down" {
+		return fmt.Errorf("%s is a %s, its link is %q", s.name(), role, status)
+	}
+	return nil
 }
 
 // JoinReplication lets a replica follow its primary again. Nothing is waited for: it may have

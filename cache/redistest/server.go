@@ -28,6 +28,7 @@ type Server struct {
 	dir     string
 	address string
 	bus     string // address of a Cluster node's bus
+	proxy   *Proxy // before it, or nil
 
 	admin *redis.Client
 
@@ -97,6 +98,9 @@ func (r *realm) newServer(role role, lines []string) (*Server, error) {
 			return nil, err
 		}
 	}
+	if r.options.Proxy != nil && role != sentinel {
+		s.proxy = r.options.Proxy(s.address)
+	}
 	s.dir = filepath.Join(r.dir, port(s.address))
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		return nil, err
@@ -115,7 +119,7 @@ func (r *realm) newServer(role role, lines []string) (*Server, error) {
 	}
 	// go-redis stops dialling for a second once as many dials failed as the pool is large,
 	// which is what a server that was down and is back must not look like.
-	options := s.ClientOptions(Admin).Simple()
+	options := s.adminOptions()
 	options.PoolSize = 1000
 	s.admin = redis.NewClient(options)
 	return s, nil
@@ -156,6 +160,9 @@ func (s *Server) config() []string {
 		"repl-diskless-sync-delay 0",
 		"shutdown-timeout 1",
 	)
+	if s.proxy != nil {
+		lines = append(lines, "replica-announce-ip 127.0.0.1", "replica-announce-port "+port(s.announced()))
+	}
 	if s.role == node {
 		lines = append(lines,
 			"cluster-enabled yes",
@@ -167,6 +174,9 @@ func (s *Server) config() []string {
 			"cluster-allow-replica-migration no") // each master keeps the replica that it was given
 		if s.options.TLS {
 			lines = append(lines, "tls-cluster yes")
+		}
+		if s.proxy != nil {
+			lines = append(lines, "cluster-announce-port "+port(s.announced()), "cluster-announce-bus-port "+port(s.bus))
 		}
 	}
 	return append(lines, s.options.Config...)
@@ -208,7 +218,7 @@ func (s *Server) answers(ctx context.Context) error {
 		return err
 	}
 	conn.Close()
-	options := s.ClientOptions(Admin).Simple()
+	options := s.adminOptions()
 	options.MaxRetries = -1
 	options.DialerRetries = 1
 	client := redis.NewClient(options)
@@ -229,14 +239,32 @@ func port(address string) string {
 	return port
 }
 
-// Address returns host:port.
+// Address returns host:port, where the server listens.
 func (s *Server) Address() string { return s.address }
+
+// Proxy returns what stands before the server, nil without Options.Proxy.
+func (s *Server) Proxy() *Proxy { return s.proxy }
+
+// announced returns the address that everybody but Admin knows.
+func (s *Server) announced() string {
+	if s.proxy != nil {
+		return s.proxy.Address()
+	}
+	return s.address
+}
 
 // ClientOptions returns what a client of this server alone needs as that user. They can be
 // changed before they are given to redis.NewUniversalClient.
 func (s *Server) ClientOptions(user string) *redis.UniversalOptions {
 	options := s.clientOptions(user)
-	options.Addrs = []string{s.address}
+	options.Addrs = []string{s.announced()}
+	return options
+}
+
+// adminOptions are those of a client that no proxy is in the way of.
+func (s *Server) adminOptions() *redis.Options {
+	options := s.ClientOptions(Admin).Simple()
+	options.Addr = s.address
 	return options
 }
 
