@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -282,6 +283,64 @@ func TestClusterFaults(t *testing.T) {
 			t.Errorf("%s is master again", s.name())
 		}
 	}
+}
+
+// Nobody is told the address of a server that has a proxy, not even after it was demoted; and
+// one that was, and has no link, goes on answering what it had.
+func TestDemoteBehindProxies(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	o := Options{Replicas: 1, Proxy: func(address string) *Proxy { return NewProxy(t, address) }}
+	check := func(t *testing.T, old *Server, all []*Server, told string, master func() (*Server, error)) {
+		t.Helper()
+		for _, s := range all {
+			if strings.Contains(told, s.Address()) || !strings.Contains(told, s.Proxy().Address()) {
+				t.Errorf("%s behind %s: clients are told %s", s.name(), s.Proxy().Address(), told)
+			}
+		}
+		if err := old.cutOff(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := old.JoinReplication(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := master(); err != nil || now == old {
+			t.Errorf("%v is the master still, %v", now, err)
+		}
+	}
+	t.Run("Sentinel", func(t *testing.T) {
+		d := Sentinel(t, o)
+		first, err := d.Primary(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set(t, first, "before")
+		old, err := d.Demote(ctx)
+		if err != nil || old != first {
+			t.Fatalf("%v was demoted, %v", old, err)
+		}
+		has(t, old, "before")
+		s := d.Sentinels()[0].Admin()
+		primary, err := s.Do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MasterName).StringSlice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := fmt.Sprint(strings.Join(primary, ":"), s.Do(ctx, "SENTINEL", "REPLICAS", MasterName).Val())
+		check(t, old, d.Data(), told, func() (*Server, error) { return d.AwaitFailover(ctx, old) })
+	})
+	t.Run("Cluster", func(t *testing.T) {
+		c := Cluster(t, o)
+		first, err := c.NodeOf(ctx, prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, err := c.Demote(ctx, prefix)
+		if err != nil || old != first {
+			t.Fatalf("%v was demoted, %v", old, err)
+		}
+		told := c.Nodes()[0].Admin().ClusterNodes(ctx).Val()
+		check(t, old, c.Nodes(), told, func() (*Server, error) { return c.NodeOf(ctx, prefix) })
+	})
 }
 
 // Whatever state they are in, nothing is left of the servers.
