@@ -3,48 +3,78 @@ package authz
 import "encoding/binary"
 
 // A record is an AccreditedSystem packed into one string: the state, the lengths of the
-// values, and the values, so that one look at its beginning takes it apart. A value that
-// is a list of texts holds each behind its own length. Lengths are in base 128. Whoever
-// reads a value gets a part of the record, which is not copied.
+// values, and the values, of which those that every check reads come first, so that they
+// share a line of memory or two. A value that is a list of texts holds each behind its own
+// length, in base 128. Whoever reads a value gets a part of the record, which is not copied.
+//
+// The lengths are a byte each if all of them fit, as nearly always. Otherwise the bit wide
+// is set in the state and they are four bytes each, little-endian.
 //
 // A record never leaves the process and is made by a packer alone, so whatever reads
 // one need not doubt it.
+const (
+	wide     = 0x80
+	head     = 1 + parts
+	wideHead = 1 + 4*parts
+	parts    = 5 // values with a length; the last value goes to the end
+)
 
 // record packs s, whose ASID is kept elsewhere and whose set is given as bits. What it
 // returns is the packer's, until the next one.
 func (p *packer) record(s *AccreditedSystem, set []uint64) []byte {
-	p.lengths, p.values, p.start = append(p.lengths[:0], byte(s.State)), p.values[:0], 0
-	p.values = append(p.values, s.ODSCode...)
-	p.end()
-	p.values = appendNumberSet(p.values, set)
-	p.end()
+	// The head is written when the lengths are known, in front of the values, against
+	// which it ends.
+	p.buf = append(p.buf[:0], make([]byte, wideHead)...)
+	p.buf = appendNumberSet(p.buf, set)
+	p.end(0)
 	for _, fqdn := range s.FQDNs {
-		p.values = appendText(p.values, comparableName(fqdn))
+		p.buf = appendText(p.buf, comparableName(fqdn))
 	}
-	p.end()
+	p.end(1)
+	p.buf = append(p.buf, s.ODSCode...)
+	p.end(2)
 	for i := range s.Fingerprints {
-		p.values = append(p.values, s.Fingerprints[i][:]...)
+		p.buf = append(p.buf, s.Fingerprints[i][:]...)
 	}
-	p.end()
+	p.end(3)
 	for _, client := range s.TokenClients {
-		p.values = appendText(p.values, client)
+		p.buf = appendText(p.buf, client)
 	}
-	p.end()
-	p.values = append(appendText(p.values, s.Name), s.PartyKey...) // to the end
-	p.lengths = append(p.lengths, p.values...)
-	return p.lengths
+	p.end(4)
+	p.buf = append(appendText(p.buf, s.Name), s.PartyKey...)
+	return p.head(byte(s.State))
 }
 
 // A packer makes records.
 type packer struct {
-	lengths, values []byte
-	start           int // of the value, in values
+	buf  []byte
+	ends [parts]int // of the values, in buf
 }
 
 // end ends a value.
-func (p *packer) end() {
-	p.lengths = binary.AppendUvarint(p.lengths, uint64(len(p.values)-p.start))
-	p.start = len(p.values)
+func (p *packer) end(i int) { p.ends[i] = len(p.buf) }
+
+// head writes the head, and returns the record.
+func (p *packer) head(state byte) []byte {
+	start, long := wideHead, false
+	var lengths [parts]int
+	for i, end := range p.ends {
+		lengths[i], start = end-start, end
+		long = long || lengths[i] > 0xff
+	}
+	if long {
+		p.buf[0] = state | wide
+		for i, n := range lengths {
+			binary.LittleEndian.PutUint32(p.buf[1+4*i:], uint32(n))
+		}
+		return p.buf
+	}
+	record := p.buf[wideHead-head:]
+	record[0] = state
+	for i, n := range lengths {
+		record[1+i] = byte(n)
+	}
+	return record
 }
 
 func appendText(to []byte, text string) []byte {
@@ -90,17 +120,34 @@ type system struct {
 }
 
 func (s *system) unpack(a ASID, record string) {
-	s.asid, s.state = a, State(record[0])
-	ods, rest := nextLength(record[1:])
-	interactions, rest := nextLength(rest)
-	fqdns, rest := nextLength(rest)
-	fingerprints, rest := nextLength(rest)
-	tokenClients, rest := nextLength(rest)
-	s.ods, rest = rest[:ods], rest[ods:]
-	s.interactions, rest = numberSet(rest[:interactions]), rest[interactions:]
-	s.fqdns, rest = texts(rest[:fqdns]), rest[fqdns:]
-	s.fingerprints, rest = digests(rest[:fingerprints]), rest[fingerprints:]
-	s.tokenClients, s.forPeople = texts(rest[:tokenClients]), rest[tokenClients:]
+	var start, set, fqdns, ods, fingerprints, clients int // where they end, but for start
+	if h := record[:head]; h[0] < wide {
+		start = head
+		set = start + int(h[1])
+		fqdns = set + int(h[2])
+		ods = fqdns + int(h[3])
+		fingerprints = ods + int(h[4])
+		clients = fingerprints + int(h[5])
+	} else {
+		start = wideHead
+		set = start + wideLength(record, 0)
+		fqdns = set + wideLength(record, 1)
+		ods = fqdns + wideLength(record, 2)
+		fingerprints = ods + wideLength(record, 3)
+		clients = fingerprints + wideLength(record, 4)
+	}
+	s.asid, s.state = a, State(record[0]&^wide)
+	s.interactions = numberSet(record[start:set])
+	s.fqdns = texts(record[set:fqdns])
+	s.ods = record[fqdns:ods]
+	s.fingerprints = digests(record[ods:fingerprints])
+	s.tokenClients = texts(record[fingerprints:clients])
+	s.forPeople = record[clients:]
+}
+
+func wideLength(record string, i int) int {
+	n := record[1+4*i:][:4]
+	return int(n[0]) | int(n[1])<<8 | int(n[2])<<16 | int(n[3])<<24
 }
 
 func (s *system) copy(ids *dictionary) AccreditedSystem {
