@@ -54,11 +54,10 @@ func (h hash) slot(level int) int { return int(h << (level * fanBits) >> (64 - f
 // find returns the record of a, "" if there is none.
 func (n *node) find(a ASID) string {
 	h := a.hash()
-	rest := h
-	for ; n.inner != nil; rest <<= fanBits {
+	for rest := h; n.inner != nil; rest <<= fanBits {
 		n = &n.inner[rest>>(64-fanBits)]
 	}
-	return n.leaf.find(n.count, h, rest)
+	return n.leaf.find(n.count, h)
 }
 
 // placed is a record and where in the trie it belongs. Lists of them are in that order.
@@ -74,7 +73,7 @@ func (n node) with(changes []placed, level int) node {
 	case len(changes) == 0:
 		return n
 	case n.inner == nil:
-		return newNode(merge(n.appendTo(nil), changes), level)
+		return newNode(merge(n.appendTo(make([]placed, 0, n.count)), changes), level)
 	}
 	inner := *n.inner
 	split(changes, level, func(slot int, part []placed) { inner[slot] = inner[slot].with(part, level+1) })
@@ -156,81 +155,123 @@ func (n *node) appendTo(to []placed) []placed {
 		return to
 	}
 	for i := range n.count {
-		to = append(to, placed{n.leaf.key(i), n.leaf.record(n.count, i)})
+		to = append(to, n.leaf.at(n.count, i))
 	}
 	return to
 }
 
-// A leaf is the records of up to maxLeaf systems in one string: for each its key and
-// where in the leaf it ends, in the order of the keys, and then the records themselves.
-// It holds no pointer, so the garbage collector does not look into it.
+// A leaf is the records of up to maxLeaf systems in one string: of each a mark, a byte of
+// its hash; then where in the leaf each of them starts, and where the last one ends; and
+// then the records themselves, in the order of their hashes, each behind its hash. It
+// holds no pointer, so the garbage collector does not look into it.
+//
+// The offsets are two bytes each, little-endian, and four in a leaf that is longer than
+// two bytes can say, which is one of systems such as there are none.
 type leaf string
 
 const (
-	keySize   = 8
-	entrySize = keySize + 4 // a key and an end
+	keySize = 8
+	minLeaf = maxLeaf   // bytes, so that find may look at as many marks as there can be
+	narrow  = 1<<16 - 1 // bytes, of the longest leaf whose offsets are of two
 )
 
 func newLeaf(all []placed) leaf {
-	end := len(all) * entrySize
-	size := end
-	for i := range all {
-		size += len(all[i].record)
+	if len(all) == 0 {
+		return ""
 	}
+	records := 0
+	for i := range all {
+		records += keySize + len(all[i].record)
+	}
+	offsetSize := 2
+	if len(all)+(len(all)+1)*offsetSize+records > narrow {
+		offsetSize = 4
+	}
+	offset := len(all) + (len(all)+1)*offsetSize
 	var b strings.Builder
-	b.Grow(size)
-	var entry [entrySize]byte
+	b.Grow(max(offset+records, minLeaf))
+	var buf [keySize]byte
 	for i := range all {
-		end += len(all[i].record)
-		binary.LittleEndian.PutUint64(entry[:], uint64(all[i].hash))
-		binary.LittleEndian.PutUint32(entry[keySize:], uint32(end))
-		b.Write(entry[:])
+		b.WriteByte(all[i].hash.mark())
+	}
+	for i := range len(all) + 1 {
+		binary.LittleEndian.PutUint32(buf[:], uint32(offset))
+		b.Write(buf[:offsetSize])
+		if i < len(all) {
+			offset += keySize + len(all[i].record)
+		}
 	}
 	for i := range all {
+		binary.LittleEndian.PutUint64(buf[:], uint64(all[i].hash))
+		b.Write(buf[:])
 		b.WriteString(all[i].record)
+	}
+	for b.Len() < minLeaf {
+		b.WriteByte(0)
 	}
 	return leaf(b.String())
 }
 
-// find returns the record of h among the count of the leaf, "" if there is none. The
-// rest of h, below what led here, says nearly where it must be: the keys are spread
-// evenly and in order, so one or two are compared, of which the first is the one line of
-// memory that a look-up in a large map has to wait for.
-func (l leaf) find(count int, h, rest hash) string {
+// mark returns a byte of the hash that does not say where in the trie it belongs.
+func (h hash) mark() byte { return byte(h >> 24) }
+
+// find returns the record of h among the count of the leaf, "" if there is none. It
+// compares all marks at once, which is some arithmetic and no branch: what a processor
+// guesses wrong costs more than the rest of the look-up, and it finds out only when the
+// memory has answered. The marks and the record are the two places that a look-up in a
+// large map waits for.
+func (l leaf) find(count int, h hash) string {
 	if count == 0 {
 		return ""
 	}
-	guess, _ := bits.Mul64(uint64(rest), uint64(count))
-	i := int(guess)
-	for i > 0 && l.key(i) > h {
-		i--
+	m := l[:minLeaf]
+	const low = 0x0101010101010101
+	same := uint64(h.mark()) * low
+	hits := zeros(same^load8(m[0:8]))>>7 | zeros(same^load8(m[8:16]))>>6 |
+		zeros(same^load8(m[16:24]))>>5 | zeros(same^load8(m[24:32]))>>4
+	for hits &= marks[count&63]; hits != 0; hits &= hits - 1 {
+		at := bits.TrailingZeros64(hits)
+		p := l.at(count, at&7<<3|at>>3)
+		if p.hash == h {
+			return p.record
+		}
 	}
-	for i < count-1 && l.key(i) < h {
-		i++
-	}
-	if l.key(i) != h {
-		return ""
-	}
-	return l.record(count, i)
+	return ""
 }
 
-func (l leaf) record(count, i int) string {
-	start := count * entrySize
-	if i > 0 {
-		start = l.end(i - 1)
+// marks are, by the count of a leaf, the bits that stand for one of its marks: bit n of
+// byte i for mark 8n + i.
+var marks = func() (marks [64]uint64) {
+	for count := range maxLeaf + 1 {
+		for i := range count {
+			marks[count] |= 1 << (i&7<<3 | i>>3)
+		}
 	}
-	return string(l[start:l.end(i)])
+	return marks
+}()
+
+// zeros returns the highest bit of every byte of n that is zero.
+func zeros(n uint64) uint64 {
+	const most = 0x7f7f7f7f7f7f7f7f
+	return ^(n&most + most | n | most)
 }
 
-// The compiler makes one load of each of these.
-
-func (l leaf) key(i int) hash {
-	e := l[i*entrySize:][:entrySize]
-	return hash(e[0]) | hash(e[1])<<8 | hash(e[2])<<16 | hash(e[3])<<24 |
-		hash(e[4])<<32 | hash(e[5])<<40 | hash(e[6])<<48 | hash(e[7])<<56
+func (l leaf) at(count, i int) placed {
+	var start, end int
+	if len(l) <= narrow {
+		o := l[count+2*i:][:4]
+		start, end = int(o[0])|int(o[1])<<8, int(o[2])|int(o[3])<<8
+	} else {
+		o := load8(l[count+4*i:][:8])
+		start, end = int(uint32(o)), int(o>>32)
+	}
+	r := l[start:end]
+	return placed{hash(load8(r[:keySize])), string(r[keySize:])}
 }
 
-func (l leaf) end(i int) int {
-	e := l[i*entrySize:][:entrySize]
-	return int(uint32(e[8]) | uint32(e[9])<<8 | uint32(e[10])<<16 | uint32(e[11])<<24)
+// The compiler makes one load of this.
+func load8(s leaf) uint64 {
+	s = s[:8]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }

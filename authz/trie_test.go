@@ -92,6 +92,51 @@ func TestTrieHistories(t *testing.T) {
 	}
 }
 
+// TestLeafSizes: a leaf that is just as long as offsets of two bytes can say, one that is
+// a byte longer, the longest that there can be, and the shortest.
+func TestLeafSizes(t *testing.T) {
+	longest := AccreditedSystem{ODSCode: strings.Repeat("o", maxText), Name: strings.Repeat("n", maxText), PartyKey: strings.Repeat("p", maxText)}
+	for range maxBindings {
+		longest.FQDNs = append(longest.FQDNs, strings.Repeat("f", maxText))
+		longest.TokenClients = append(longest.TokenClients, strings.Repeat("c", maxText))
+		longest.Fingerprints = append(longest.Fingerprints, [32]byte{})
+	}
+	set := make([]uint64, MaxInteractions*8) // each interaction in a word of its own
+	for i := range MaxInteractions {
+		set[8*i] = 1
+	}
+	var p packer
+	record := string(p.record(&longest, set))
+	for _, count := range []int{1, 2, 8, 9, maxLeaf - 1, maxLeaf} {
+		overhead := count*(1+2+keySize) + 2
+		for _, records := range []int{count, narrow - overhead, narrow - overhead + 1, count * len(record)} {
+			var all []placed
+			for i := range count {
+				part := record[:min(records/count, len(record))]
+				if i == count-1 {
+					part = strings.Repeat("x", records-len(part)*i)
+				}
+				all = append(all, placed{hash(i) << 56, string(rune('A'+i)) + part[1:]})
+			}
+			n := newNode(all, 0)
+			if n.inner != nil || (len(n.leaf) > narrow) != (records > narrow-overhead) {
+				t.Fatalf("%d records of %d bytes are a leaf of %d", count, records, len(n.leaf))
+			}
+			if got := n.appendTo(nil); !slices.Equal(got, all) {
+				t.Fatalf("%d records of %d bytes came back as %d others", count, records, len(got))
+			}
+			for i := range all {
+				if n.find(all[i].hash.asid()) != all[i].record {
+					t.Fatalf("record %d of %d, of %d bytes, was not found", i, count, records)
+				}
+				if other := all[i].hash + 1; n.find(other.asid()) != "" {
+					t.Fatalf("%x was found among %d", other, count)
+				}
+			}
+		}
+	}
+}
+
 // checkShape holds a trie to what node promises, and returns how many records it has.
 func checkShape(t *testing.T, n *node, level int) (records int) {
 	t.Helper()
