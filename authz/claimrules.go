@@ -211,7 +211,7 @@ func (c *check) tied() bool {
 	if !ok {
 		return false
 	}
-	if client != "" && c.system.tokenClients.has(client) {
+	if client != "" && c.system.tokenClients().has(client) {
 		tied = true
 	}
 	if !tied {
@@ -243,7 +243,7 @@ func (c *check) organisation() bool {
 	if !ok {
 		return false
 	}
-	if present && code != c.system.ods {
+	if present && code != c.system.ods() {
 		mismatch := claimFault(ClaimMismatch, f.Claim, c.claims.find(f.Claim).Text)
 		mismatch.Other = FieldSystem
 		return c.object(mismatch)

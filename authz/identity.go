@@ -91,13 +91,13 @@ func (c *check) bound() bool {
 	not := func(field Field) bool {
 		return c.object(Fault{Reason: CertificateNotOfASID, Field: field, Other: c.claimant(), OtherValue: c.value[useSender]})
 	}
-	if c.a.Binding.Mode == Registered && s.fingerprints == "" && s.fqdns == "" {
+	if c.a.Binding.Mode == Registered && s.fingerprints() == "" && s.fqdns() == "" {
 		return not(FieldCertificate)
 	}
-	if s.fingerprints != "" && !s.fingerprints.has(&cert.sha256) {
+	if s.fingerprints() != "" && !s.fingerprints().has(&cert.sha256) {
 		return not(FieldFingerprint)
 	}
-	if s.fqdns != "" {
+	if s.fqdns() != "" {
 		var names []string
 		switch c.a.Binding.Name {
 		case PlaceCN:
@@ -105,11 +105,11 @@ func (c *check) bound() bool {
 		case PlaceDNSSAN:
 			names = cert.dnsNames
 		}
-		if len(names) != 1 || names[0] == "" || !s.fqdns.has(names[0]) {
+		if len(names) != 1 || names[0] == "" || !s.fqdns().has(names[0]) {
 			return not(FieldName)
 		}
 	}
-	c.facts.ASID, c.facts.ClaimedASID, c.facts.ODSCode = s.asid, ASID{}, s.ods
+	c.facts.ASID, c.facts.ClaimedASID, c.facts.ODSCode = s.asid, ASID{}, s.ods()
 	return true
 }
 

@@ -39,7 +39,7 @@ func (m *InteractionMap) find(a ASID, s *system) bool {
 // grants reports whether s may do i.
 func (m *InteractionMap) grants(s *system, i InteractionID) bool {
 	n, known := m.ids.number[i]
-	return known && s.interactions.has(n)
+	return known && s.interactions().has(n)
 }
 
 // System returns a copy of the entry of a, and whether there is one.

@@ -106,61 +106,57 @@ func nextText(s string) (text, rest string) {
 	return rest[:n], rest[n:]
 }
 
-// A system is an AccreditedSystem as the steps need it: a record, taken apart but not
-// copied. The zero system is none.
+// A system is an AccreditedSystem as the steps need it: a record, and where in it the values
+// are. A value is cut out when it is asked for: most checks need few of them, and cutting
+// out all of them takes longer than finding the record. The zero system is none.
 type system struct {
-	asid         ASID
-	state        State
-	ods          string
-	interactions numberSet
-	fqdns        texts // as comparableName makes them
-	fingerprints digests
-	tokenClients texts
-	forPeople    string // name and party key, which no step reads
+	asid   ASID
+	state  State
+	record string
+	bounds [parts + 1]int // in record, of the values one after the other
 }
 
 func (s *system) unpack(a ASID, record string) {
-	var start, set, fqdns, ods, fingerprints, clients int // where they end, but for start
-	if h := record[:head]; h[0] < wide {
-		start = head
-		set = start + int(h[1])
-		fqdns = set + int(h[2])
-		ods = fqdns + int(h[3])
-		fingerprints = ods + int(h[4])
-		clients = fingerprints + int(h[5])
-	} else {
-		start = wideHead
-		set = start + wideLength(record, 0)
-		fqdns = set + wideLength(record, 1)
-		ods = fqdns + wideLength(record, 2)
-		fingerprints = ods + wideLength(record, 3)
-		clients = fingerprints + wideLength(record, 4)
+	h := record[:head]
+	s.asid, s.state, s.record = a, State(h[0]&^wide), record
+	if h[0] >= wide {
+		s.unpackWide()
+		return
 	}
-	s.asid, s.state = a, State(record[0]&^wide)
-	s.interactions = numberSet(record[start:set])
-	s.fqdns = texts(record[set:fqdns])
-	s.ods = record[fqdns:ods]
-	s.fingerprints = digests(record[ods:fingerprints])
-	s.tokenClients = texts(record[fingerprints:clients])
-	s.forPeople = record[clients:]
+	s.bounds[0] = head
+	s.bounds[1] = s.bounds[0] + int(h[1])
+	s.bounds[2] = s.bounds[1] + int(h[2])
+	s.bounds[3] = s.bounds[2] + int(h[3])
+	s.bounds[4] = s.bounds[3] + int(h[4])
+	s.bounds[5] = s.bounds[4] + int(h[5])
 }
 
-func wideLength(record string, i int) int {
-	n := record[1+4*i:][:4]
-	return int(n[0]) | int(n[1])<<8 | int(n[2])<<16 | int(n[3])<<24
+func (s *system) unpackWide() {
+	s.bounds[0] = wideHead
+	for i := range parts {
+		n := s.record[1+4*i:][:4]
+		s.bounds[i+1] = s.bounds[i] + (int(n[0]) | int(n[1])<<8 | int(n[2])<<16 | int(n[3])<<24)
+	}
 }
+
+func (s *system) interactions() numberSet { return numberSet(s.record[s.bounds[0]:s.bounds[1]]) }
+func (s *system) fqdns() texts            { return texts(s.record[s.bounds[1]:s.bounds[2]]) } // as comparableName makes them
+func (s *system) ods() string             { return s.record[s.bounds[2]:s.bounds[3]] }
+func (s *system) fingerprints() digests   { return digests(s.record[s.bounds[3]:s.bounds[4]]) }
+func (s *system) tokenClients() texts     { return texts(s.record[s.bounds[4]:s.bounds[5]]) }
+func (s *system) forPeople() string       { return s.record[s.bounds[5]:] } // name and party key, which no step reads
 
 func (s *system) copy(ids *dictionary) AccreditedSystem {
-	name, partyKey := nextText(s.forPeople)
+	name, partyKey := nextText(s.forPeople())
 	return AccreditedSystem{
 		ASID:         s.asid,
 		Name:         name,
-		ODSCode:      s.ods,
+		ODSCode:      s.ods(),
 		PartyKey:     partyKey,
-		FQDNs:        s.fqdns.list(),
-		Fingerprints: s.fingerprints.list(),
-		TokenClients: s.tokenClients.list(),
-		Interactions: ids.list(s.interactions),
+		FQDNs:        s.fqdns().list(),
+		Fingerprints: s.fingerprints().list(),
+		TokenClients: s.tokenClients().list(),
+		Interactions: ids.list(s.interactions()),
 		State:        s.state,
 	}
 }

@@ -44,42 +44,42 @@ func FuzzRecord(f *testing.F) {
 
 		var got system
 		got.unpack(s.ASID, root.find(hash(1<<63).asid()))
-		if got.asid != s.ASID || got.state != s.State || got.ods != ods {
+		if got.asid != s.ASID || got.state != s.State || got.ods() != ods {
 			t.Fatalf("%+v came back as %+v", s, got)
 		}
-		if n, p := nextText(got.forPeople); n != name || p != partyKey {
+		if n, p := nextText(got.forPeople()); n != name || p != partyKey {
 			t.Fatalf("name %q and party key %q came back as %q and %q", name, partyKey, n, p)
 		}
 		want := slices.Clone(s.FQDNs)
 		for i := range want {
 			want[i] = comparableName(want[i])
-			if !got.fqdns.has(want[i]) {
+			if !got.fqdns().has(want[i]) {
 				t.Fatalf("without its fqdn %q", want[i])
 			}
 		}
 		for i := range s.Fingerprints {
-			if !got.fingerprints.has(&s.Fingerprints[i]) {
+			if !got.fingerprints().has(&s.Fingerprints[i]) {
 				t.Fatalf("without its fingerprint %x", s.Fingerprints[i])
 			}
 		}
 		for _, client := range s.TokenClients {
-			if !got.tokenClients.has(client) {
+			if !got.tokenClients().has(client) {
 				t.Fatalf("without its token client %q", client)
 			}
 		}
-		if !slices.Equal(got.fqdns.list(), want) || !slices.Equal(got.tokenClients.list(), s.TokenClients) || !slices.Equal(got.fingerprints.list(), s.Fingerprints) {
+		if !slices.Equal(got.fqdns().list(), want) || !slices.Equal(got.tokenClients().list(), s.TokenClients) || !slices.Equal(got.fingerprints().list(), s.Fingerprints) {
 			t.Fatalf("bindings %q, %q and %x came back as %q, %q and %x", want, s.TokenClients, s.Fingerprints,
-				got.fqdns.list(), got.tokenClients.list(), got.fingerprints.list())
+				got.fqdns().list(), got.tokenClients().list(), got.fingerprints().list())
 		}
-		if got.fqdns.has("") || got.tokenClients.has("") || got.fqdns.has("no.such.name") || got.fingerprints.has(&[32]byte{31: 1}) && !slices.Contains(s.Fingerprints, [32]byte{31: 1}) {
+		if got.fqdns().has("") || got.tokenClients().has("") || got.fqdns().has("no.such.name") || got.fingerprints().has(&[32]byte{31: 1}) && !slices.Contains(s.Fingerprints, [32]byte{31: 1}) {
 			t.Fatal("something that nobody listed")
 		}
-		listed := slices.Collect(got.interactions.all())
+		listed := slices.Collect(got.interactions().all())
 		if len(listed) != len(set) || !slices.IsSorted(listed) {
 			t.Fatalf("the set lists %v, want %v", listed, set)
 		}
 		for n := range 1<<16 + 200 {
-			if got.interactions.has(n) != set[n] {
+			if got.interactions().has(n) != set[n] {
 				t.Fatalf("the set holds %d: %v", n, !set[n])
 			}
 		}
