@@ -3,6 +3,7 @@ package authz
 import (
 	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +85,27 @@ func FuzzRecord(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestNumberSet: dense and thin sets, of more numbers than are counted at once.
+func TestNumberSet(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, words := range []int{1, 2, 7, 8, 9, 16, 17, 40} {
+		for _, thin := range []int{1, 2, 9, 200} {
+			set := make([]uint64, words)
+			for range words * 64 / thin {
+				n := r.IntN(words * 64)
+				set[n>>6] |= 1 << (n & 63)
+			}
+			s := numberSet(appendNumberSet(nil, set))
+			for n := range words*64 + 600 {
+				want := n < words*64 && set[n>>6]>>(n&63)&1 != 0
+				if s.has(n) != want {
+					t.Fatalf("a set of %d words holds %d: %v, want %v", words, n, !want, want)
+				}
+			}
+		}
+	}
 }
 
 func lines(text string) []string {
