@@ -7,8 +7,8 @@ import (
 )
 
 // An InteractionMap is an immutable snapshot of all AccreditedSystems, with a version.
-// How fresh it is, is not part of it. Look-ups take no lock and allocate nothing, and
-// cost nearly the same whatever the size of the map.
+// How fresh it is, is not part of it. Look-ups take no lock and allocate nothing, and a
+// large map costs them one or two steps more than a small one, and what the memory costs.
 //
 // Every replica of the service holds one of all systems that there are, so it is packed:
 // a system is some 150 bytes with its fifty interactions, and for the garbage collector
